@@ -1,0 +1,61 @@
+# Everything a developer types. Each target installs what it needs by itself and is quick when that is done.
+#
+#   make demo                  the product in a minute, on a directory; STORE=s3: on an S3 server of its own
+#   make test                  the quick tests; ARGS="-k name" goes to pytest
+#   make test-all              all tests, as CI runs them
+#   make check                 ruff, pyright, import-linter
+#   make bench                 the benchmark; ARGS="--only create --runs 1"
+#   make format                let ruff rewrite the code
+#   make clean                 remove everything that these made
+#
+# PYTHON=/path/to/python3 chooses the interpreter for .venv.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check format bench clean
+
+STORE ?= file
+PYTHON ?=
+ARGS ?=
+BIN := .venv/bin
+
+export PYTHON
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE PYTHONOPTIMIZE VIRTUAL_ENV
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+demo:
+	@scripts/setup $(if $(filter s3,$(STORE)),demo-s3)
+	@$(BIN)/python examples/demo.py --store '$(STORE)' $(ARGS)
+
+test:
+	@scripts/setup dev
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all:
+	@scripts/setup dev
+	@$(BIN)/python -m pytest $(ARGS)
+
+check:
+	@scripts/setup dev
+	@status=0; export PATH="$(CURDIR)/$(BIN):$$PATH"; \
+	ruff check . || status=1; \
+	ruff format --check . || status=1; \
+	pyright || status=1; \
+	lint-imports --no-logo || status=1; \
+	exit $$status
+
+format:
+	@scripts/setup dev
+	@$(BIN)/ruff check --fix --quiet . || true
+	@$(BIN)/ruff format .
+
+bench:
+	@scripts/setup dev
+	@$(BIN)/python benchmarks/volume_benchmark.py $(ARGS)
+
+clean:
+	@awk -v here='$(CURDIR)/' 'index($$2, here) == 1 { print $$2 }' /proc/self/mounts | xargs -r -n 1 fusermount3 -u -z
+	@rm -rf --one-file-system .venv .demo .bench .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
