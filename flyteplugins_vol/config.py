@@ -1,0 +1,152 @@
+"""The one module that reads the environment: where stores are, how to reach them, and where local files go.
+
+Values from the environment become plain options here and travel on as arguments. No other module looks at
+`os.environ`, with one exception that is wanted: the cloud client libraries' own credential chains (web identity,
+container and instance metadata; over s3fs also ``~/.aws``), which take over where no option names a key.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+# ---------------------------------------------------------------------------------------------- stores
+
+BACKEND_VARIABLE = "FLYTE_VOL_STORE_BACKEND"
+"""``fsspec`` sends every scheme through fsspec, ``obstore`` none; unset or ``auto``: the fastest that there is."""
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """How to reach a store; equal options reach it equally. Its repr shows no value of ``config``.
+
+    ``config`` holds what the store's client needs, under short names: ``endpoint``, ``allow_http``, ``region``,
+    ``access_key_id``, ``secret_access_key``, ``session_token``, ``addressing_style`` (``path`` or ``virtual``) for S3;
+    ``account_name``, ``account_key``, ``sas_token``, ``endpoint`` for Azure; ``service_account_path`` or
+    ``service_account_key`` for Google. Other names go to obstore (or to the fsspec file system) as they are.
+    """
+
+    backend: str = "auto"  # "auto", "obstore" or "fsspec"
+    config: Mapping[str, str] = field(default_factory=lambda: {}, repr=False)
+    retries: int = 10  # tries after the first one
+    timeout: float = 120.0  # seconds after which no further try of one call begins
+
+    def to_wire(self) -> dict[str, Any]:
+        """Plain JSON values, credentials included: for a private pipe, never for a file or an argument."""
+        return {
+            "backend": self.backend,
+            "config": dict(self.config),
+            "retries": self.retries,
+            "timeout": self.timeout,
+        }
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> StoreOptions:
+        """The options that `to_wire` described; names left out get their defaults."""
+        return cls(**wire)
+
+
+def store_options_from_environment(url: str, environ: Mapping[str, str] | None = None) -> StoreOptions:
+    """Options for the store at ``url`` from the usual variables of its provider; only what is set is in ``config``."""
+    env = os.environ if environ is None else environ
+    scheme = urlsplit(url).scheme
+    config: dict[str, str] = {}
+    if scheme == "s3":
+        config = _s3(env)
+    elif scheme == "gs":
+        config = _first_of(env, _GOOGLE)
+    elif scheme in ("az", "abfs", "abfss"):
+        config = _first_of(env, _AZURE)
+    return StoreOptions(backend=env.get(BACKEND_VARIABLE, "") or "auto", config=config)
+
+
+_Names = Mapping[str, tuple[str, ...]]
+
+# Flyte's own names come first: they are about Flyte's storage, the others about anything in the process.
+_S3: _Names = {
+    "endpoint": ("FLYTE_AWS_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+    "addressing_style": ("FLYTE_AWS_S3_ADDRESSING_STYLE",),
+    "allow_http": ("AWS_ALLOW_HTTP",),
+}
+# A key, its secret and its token belong together: all come from the first family that has a key.
+_S3_KEYS: tuple[_Names, ...] = (
+    {"access_key_id": ("FLYTE_AWS_ACCESS_KEY_ID",), "secret_access_key": ("FLYTE_AWS_SECRET_ACCESS_KEY",)},
+    {
+        "access_key_id": ("AWS_ACCESS_KEY_ID",),
+        "secret_access_key": ("AWS_SECRET_ACCESS_KEY",),
+        "session_token": ("AWS_SESSION_TOKEN",),
+    },
+)
+_GOOGLE: _Names = {
+    "service_account_path": ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH"),
+    "service_account_key": ("GOOGLE_SERVICE_ACCOUNT_KEY",),
+    "application_credentials": ("GOOGLE_APPLICATION_CREDENTIALS",),
+    "endpoint": ("GOOGLE_BASE_URL", "STORAGE_EMULATOR_HOST"),
+}
+_AZURE: _Names = {
+    "account_name": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"),
+    "account_key": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCESS_KEY"),
+    "sas_token": ("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"),
+    "client_id": ("AZURE_STORAGE_CLIENT_ID", "AZURE_CLIENT_ID"),
+    "client_secret": ("AZURE_STORAGE_CLIENT_SECRET", "AZURE_CLIENT_SECRET"),
+    "tenant_id": ("AZURE_STORAGE_TENANT_ID", "AZURE_TENANT_ID"),
+    "endpoint": ("AZURE_STORAGE_ENDPOINT",),
+    "use_emulator": ("AZURE_STORAGE_USE_EMULATOR",),
+}
+
+
+def _s3(env: Mapping[str, str]) -> dict[str, str]:
+    config = _first_of(env, _S3)
+    for family in _S3_KEYS:
+        keys = _first_of(env, family)
+        if "access_key_id" in keys:
+            return {**config, **keys}
+    return config
+
+
+def _first_of(env: Mapping[str, str], names: _Names) -> dict[str, str]:
+    found = {name: _first_set(env, variables) for name, variables in names.items()}
+    return {name: value for name, value in found.items() if value}
+
+
+def _first_set(env: Mapping[str, str], variables: Iterable[str]) -> str:
+    return next((env[name] for name in variables if env.get(name)), "")
+
+
+# ---------------------------------------------------------------------------------------------- places
+
+_STORE = "FLYTE_VOL_STORE"
+_CACHE = "FLYTE_VOL_CACHE_DIR"
+
+
+def default_store(environ: Mapping[str, str] | None = None) -> str:
+    """``FLYTE_VOL_STORE``, else a directory of this user: ``$XDG_DATA_HOME/flytevol``."""
+    env = os.environ if environ is None else environ
+    return env.get(_STORE) or "file://" + os.path.join(_home(env, "XDG_DATA_HOME", ".local/share"), "flytevol")
+
+
+def cache_root(environ: Mapping[str, str] | None = None) -> str:
+    """``FLYTE_VOL_CACHE_DIR``, else the job's own disk (``$SLURM_TMPDIR``), else ``$XDG_CACHE_HOME/flytevol``."""
+    env = os.environ if environ is None else environ
+    if env.get(_CACHE):
+        return env[_CACHE]
+    if env.get("SLURM_TMPDIR"):
+        return os.path.join(env["SLURM_TMPDIR"], "flytevol")
+    return os.path.join(_home(env, "XDG_CACHE_HOME", ".cache"), "flytevol")
+
+
+def author() -> str | None:
+    """Who commits, as far as the machine knows."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no name for this user id, as in many containers
+        return None
+
+
+def _home(env: Mapping[str, str], variable: str, fallback: str) -> str:
+    return env.get(variable) or os.path.join(env.get("HOME") or os.path.expanduser("~"), fallback)

@@ -1,0 +1,181 @@
+"""Every error a user can meet, grouped by what the catcher does about it.
+
+    VolumeError
+    ├── UsageError                  the call was wrong: change the call
+    │   ├── LocatorError            this string is not a locator
+    │   ├── VolumeNameError         this name cannot name a volume
+    │   ├── UnknownSchemeError      no store speaks this URL scheme
+    │   ├── NotMountedError         the call needs a mounted volume
+    │   ├── AlreadyMountedError     this handle is mounted already
+    │   ├── NothingCommittedError   there is no version yet to fork or to name
+    │   └── HandleClosedError       the handle was finalized or abandoned
+    ├── SetupError                  this machine is not ready: repair it
+    │   ├── FuseMissingError        no /dev/fuse, or it may not be opened
+    │   ├── FusermountError         no fusermount3, or one that is not setuid
+    │   ├── MountPathError          the mount path cannot be mounted on
+    │   ├── LocalDirectoryError     a cache or staging directory is missing, unwritable or full
+    │   └── MountFailedError        the daemon could not serve the mount, or died
+    ├── StoreError                  the store did not do it
+    │   ├── StoreAccessError        no rights, no credentials, wrong region
+    │   ├── StoreUnavailableError   faults or time-outs that outlived every retry: try again
+    │   └── ObjectMissingError      an object that must exist does not
+    ├── ConflictError               somebody else was there first
+    │   ├── VolumeBusyError         the volume is mounted read-write elsewhere
+    │   └── RefMovedError           the ref no longer names the version that this commit builds on
+    ├── DamageError                 stored bytes are not what was written
+    │   ├── RecordDamagedError      a version record is altered or malformed
+    │   ├── IndexDamagedError       an index object or database is altered, cut short or malformed
+    │   └── PackDamagedError        a pack is altered or cut short
+    ├── NewerFormatError            written by a newer release: upgrade
+    ├── VersionNotFoundError        the locator's version was deleted, or never existed
+    └── CommitError                 a commit did not happen; the mount lives on and the data is kept
+
+Each class has a stable ``kind`` for programs and logs. ``hint`` says what a person does next. An error crosses
+from the daemon to its client by `to_wire` and `from_wire`, as itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class VolumeError(Exception):
+    """Base of all errors of this package: ``str(error)`` is the message, with the hint on its own line."""
+
+    kind: ClassVar[str] = "volume"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
+
+    def to_wire(self) -> dict[str, Any]:
+        return {"kind": self.kind, "message": self.message, "hint": self.hint}
+
+
+class UsageError(VolumeError):
+    kind = "usage"
+
+
+class LocatorError(UsageError, ValueError):
+    kind = "locator"
+
+
+class VolumeNameError(UsageError, ValueError):
+    kind = "volume-name"
+
+
+class UnknownSchemeError(UsageError, ValueError):
+    kind = "unknown-scheme"
+
+
+class NotMountedError(UsageError):
+    kind = "not-mounted"
+
+
+class AlreadyMountedError(UsageError):
+    kind = "already-mounted"
+
+
+class NothingCommittedError(UsageError):
+    kind = "nothing-committed"
+
+
+class HandleClosedError(UsageError):
+    kind = "handle-closed"
+
+
+class SetupError(VolumeError):
+    kind = "setup"
+
+
+class FuseMissingError(SetupError):
+    kind = "fuse-missing"
+
+
+class FusermountError(SetupError):
+    kind = "fusermount"
+
+
+class MountPathError(SetupError):
+    kind = "mount-path"
+
+
+class LocalDirectoryError(SetupError):
+    kind = "local-directory"
+
+
+class MountFailedError(SetupError):
+    kind = "mount-failed"
+
+
+class StoreError(VolumeError):
+    kind = "store"
+
+
+class StoreAccessError(StoreError):
+    kind = "store-access"
+
+
+class StoreUnavailableError(StoreError):
+    kind = "store-unavailable"
+
+
+class ObjectMissingError(StoreError):
+    kind = "object-missing"
+
+
+class ConflictError(VolumeError):
+    kind = "conflict"
+
+
+class VolumeBusyError(ConflictError):
+    kind = "volume-busy"
+
+
+class RefMovedError(ConflictError):
+    kind = "ref-moved"
+
+
+class DamageError(VolumeError):
+    kind = "damage"
+
+
+class RecordDamagedError(DamageError):
+    kind = "record-damaged"
+
+
+class IndexDamagedError(DamageError):
+    kind = "index-damaged"
+
+
+class PackDamagedError(DamageError):
+    kind = "pack-damaged"
+
+
+class NewerFormatError(VolumeError):
+    kind = "newer-format"
+
+
+class VersionNotFoundError(VolumeError):
+    kind = "version-not-found"
+
+
+class CommitError(VolumeError):
+    kind = "commit"
+
+
+def from_wire(wire: dict[str, Any]) -> VolumeError:
+    """The error that `VolumeError.to_wire` described; an unknown kind becomes a plain `VolumeError`."""
+    cls = _by_kind(VolumeError).get(wire.get("kind", ""), VolumeError)
+    return cls(wire.get("message", "unknown error"), hint=wire.get("hint", ""))
+
+
+def _by_kind(cls: type[VolumeError]) -> dict[str, type[VolumeError]]:
+    found = {cls.kind: cls}
+    for child in cls.__subclasses__():
+        found.update(_by_kind(child))
+    return found

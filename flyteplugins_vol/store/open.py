@@ -1,0 +1,40 @@
+"""`open_store`: from a URL and options to a store that is ready to use."""
+
+from __future__ import annotations
+
+from ..config import StoreOptions, store_options_from_environment
+from ..errors import UsageError
+from .base import ObjectStore
+from .local import LocalStore
+from .memory import MemoryStore
+from .retrying import Retrying
+from .url import NATIVE_SCHEMES, StoreUrl, parse_store_url
+
+BACKENDS = ("auto", "obstore", "fsspec")
+
+
+def open_store(url: str, options: StoreOptions | None = None) -> ObjectStore:
+    """The store at ``url``, retrying; without options, as the environment says. Touches neither disk nor network.
+
+    Raises `UnknownSchemeError` for a scheme that no store speaks, `UsageError` for a URL that is none.
+    """
+    where = parse_store_url(url)
+    options = options or store_options_from_environment(where.text)
+    if options.backend not in BACKENDS:
+        raise UsageError(f"no store backend {options.backend!r}", hint=f"one of {', '.join(BACKENDS)}")
+    return Retrying(open_bare(where, options), retries=options.retries, timeout=options.timeout)
+
+
+def open_bare(where: StoreUrl, options: StoreOptions) -> ObjectStore:
+    """The store itself, which tries each call once."""
+    if options.backend == "fsspec" or where.scheme not in NATIVE_SCHEMES:
+        from .fsspecstore import FsspecStore  # fsspec takes 0.1 s to import
+
+        return FsspecStore.opened(where, options)
+    if where.scheme == "file":
+        return LocalStore(where.text, where.path)
+    if where.scheme == "memory":
+        return MemoryStore(where.text)
+    from .objectstore import CloudStore
+
+    return CloudStore.opened(where, options)

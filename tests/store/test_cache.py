@@ -1,0 +1,227 @@
+"""The local cache: what it serves is what was verified, whatever happens to its files meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flyteplugins_vol.store import cache as cache_module
+from flyteplugins_vol.store.cache import BlockCache, BlockRef
+from flyteplugins_vol.store.container import PLAIN, Entry, block_hash
+
+PACKS = [f"{i:02x}" * 32 for i in range(16)]
+
+
+def block(seed: int, size: int = 10_000) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def ref(pack: str, at: int, plain: bytes) -> BlockRef:
+    return BlockRef(pack, at, Entry(block_hash(plain), 16 + at, len(plain), len(plain), PLAIN))
+
+
+def mirror(directory: Path, pack: str) -> Path:
+    return directory / "blocks" / pack[:2] / pack
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[BlockCache]:
+    made = BlockCache(str(tmp_path))
+    yield made
+    made.close()
+
+
+def test_a_block_is_served_once_it_was_put(cache: BlockCache) -> None:
+    a, b = block(1), block(2)
+    assert cache.read(PACKS[0], 0, len(a), 0, 10) is None
+    cache.put(PACKS[0], 0, [a, b])
+    assert cache.read(PACKS[0], 0, len(a), 5, 10) == a[5:15]
+    assert cache.read(PACKS[0], len(a), len(b), 0, len(b)) == b
+    assert cache.read(PACKS[0], 1_000_000, 10, 0, 10) is None
+    assert cache.read(PACKS[1], 0, len(a), 0, 10) is None
+
+
+def test_half_a_block_is_no_block(cache: BlockCache) -> None:
+    a = block(1)
+    cache.put(PACKS[0], 0, [a])
+    assert cache.read(PACKS[0], 0, len(a) + 1, 0, 10) is None
+    assert cache.read(PACKS[0], 5, len(a), 0, 10) is None
+
+
+def test_another_process_finds_the_block_after_it_has_verified_it(cache: BlockCache, tmp_path: Path) -> None:
+    a = block(1)
+    cache.put(PACKS[0], 0, [a])
+    other = BlockCache(str(tmp_path))
+    assert other.read(PACKS[0], 0, len(a), 0, 10) is None
+    assert other.admit(ref(PACKS[0], 0, a))
+    assert other.read(PACKS[0], 0, len(a), 0, 10) == a[:10]
+    other.close()
+
+
+@pytest.mark.parametrize("harm", ["flip", "hole", "cut", "empty"])
+def test_a_harmed_block_is_not_admitted_and_a_put_repairs_it(tmp_path: Path, harm: str) -> None:
+    a = block(1)
+    first = BlockCache(str(tmp_path))
+    first.put(PACKS[0], 0, [a])
+    first.close()
+    path = mirror(tmp_path, PACKS[0])
+    raw = bytearray(path.read_bytes())
+    if harm == "flip":
+        raw[77] ^= 1
+    elif harm == "hole":
+        raw[4096:8192] = bytes(4096)
+    path.write_bytes(raw[:-1] if harm == "cut" else b"" if harm == "empty" else raw)
+    again = BlockCache(str(tmp_path))
+    assert not again.admit(ref(PACKS[0], 0, a))
+    assert again.read(PACKS[0], 0, len(a), 0, 10) is None
+    again.put(PACKS[0], 0, [a])
+    assert again.read(PACKS[0], 0, len(a), 0, len(a)) == a
+    again.close()
+
+
+def test_a_cut_mirror_that_is_open_gives_a_miss_not_short_bytes(cache: BlockCache, tmp_path: Path) -> None:
+    a = block(1)
+    cache.put(PACKS[0], 0, [a])
+    os.truncate(mirror(tmp_path, PACKS[0]), 100)
+    assert cache.read(PACKS[0], 0, len(a), 0, len(a)) is None
+
+
+def test_a_mirror_deleted_under_our_feet_still_serves_and_takes_blocks(cache: BlockCache, tmp_path: Path) -> None:
+    a, b = block(1), block(2)
+    cache.put(PACKS[0], 0, [a])
+    mirror(tmp_path, PACKS[0]).unlink()
+    assert cache.read(PACKS[0], 0, len(a), 0, len(a)) in (a, None)
+    cache.put(PACKS[0], len(a), [b])
+    assert cache.read(PACKS[0], len(a), len(b), 0, len(b)) == b
+    assert cache.used() > 0, "what is put now must be seen, counted and evicted"
+
+
+def test_a_whole_directory_deleted_under_our_feet(cache: BlockCache, tmp_path: Path) -> None:
+    subprocess.run(["rm", "-r", str(tmp_path / "blocks")], check=True)
+    a = block(1)
+    cache.put(PACKS[0], 0, [a])
+    assert cache.read(PACKS[0], 0, len(a), 0, len(a)) == a
+
+
+def test_eviction_keeps_the_limit_and_drops_what_was_used_longest_ago(tmp_path: Path) -> None:
+    cache = BlockCache(str(tmp_path), limit=1 << 20)
+    blocks = [block(i, 256 << 10) for i in range(8)]
+    for i, plain in enumerate(blocks):
+        cache.put(PACKS[i], 0, [plain])
+        os.utime(mirror(tmp_path, PACKS[i]), (i, i)) if mirror(tmp_path, PACKS[i]).exists() else None
+        assert cache.used() <= (1 << 20) + (256 << 10)
+    kept = [cache.read(PACKS[i], 0, len(plain), 0, len(plain)) == plain for i, plain in enumerate(blocks)]
+    assert kept[-1]
+    assert not any(kept[:3])
+    assert not mirror(tmp_path, PACKS[0]).exists()
+    cache.close()
+
+
+@pytest.mark.parametrize("limit", [0, 1, 1 << 20])
+def test_a_block_that_was_just_put_can_be_read_however_small_the_cache_is(tmp_path: Path, limit: int) -> None:
+    """Else its reader would fetch it again for ever."""
+    cache = BlockCache(str(tmp_path), limit=limit)
+    for i in range(6):
+        plain = block(i, 4 << 20)
+        cache.put(PACKS[i], 0, [plain])
+        assert cache.read(PACKS[i], 0, len(plain), 0, len(plain)) == plain
+    assert cache.used() <= limit + (4 << 20)
+    cache.close()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_full_disk_is_no_error_the_block_is_kept_in_memory(
+    cache: BlockCache, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def full(fd: int, data: object, at: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(cache_module.os, "pwrite", full)
+    a, b = block(1), block(2)
+    cache.put(PACKS[0], 500, [a, b])
+    assert cache.read(PACKS[0], 500, len(a), 1, 9) == a[1:10]
+    assert cache.read(PACKS[0], 500 + len(a), len(b), 0, len(b)) == b
+
+
+def test_other_errors_of_the_disk_are_errors(cache: BlockCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, data: object, at: int) -> int:
+        raise OSError(errno.EPERM, "no")
+
+    monkeypatch.setattr(cache_module.os, "pwrite", refuse)
+    with pytest.raises(PermissionError):
+        cache.put(PACKS[0], 0, [block(1)])
+
+
+def test_a_write_in_pieces_is_whole_in_the_end(cache: BlockCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwrite
+    monkeypatch.setattr(cache_module.os, "pwrite", lambda fd, data, at: real(fd, bytes(data[:777]), at))
+    a = block(1)
+    cache.put(PACKS[0], 100, [a])
+    assert cache.read(PACKS[0], 100, len(a), 0, len(a)) == a
+
+
+def test_a_really_full_disk(tiny_disk: Path) -> None:
+    cache = BlockCache(str(tiny_disk / "cache"))
+    for i in range(6):
+        plain = block(i, 1 << 20)
+        cache.put(PACKS[i], 0, [plain])
+        assert cache.read(PACKS[i], 0, len(plain), 0, len(plain)) == plain
+    cache.close()
+
+
+def test_two_caches_on_one_directory_evict_from_each_other_and_stay_right(tmp_path: Path) -> None:
+    caches = [BlockCache(str(tmp_path), limit=1 << 20) for _ in range(2)]
+    rng = random.Random(5)
+    plains = [block(i, 300_000) for i in range(8)]
+    for _ in range(100):
+        cache, i = rng.choice(caches), rng.randrange(8)
+        wanted = ref(PACKS[i], 0, plains[i])
+        if not cache.admit(wanted):
+            cache.put(PACKS[i], 0, [plains[i]])
+        assert cache.read(PACKS[i], 0, len(plains[i]), 7, 1000) == plains[i][7:1007]
+    for cache in caches:
+        cache.close()
+
+
+def test_threads_read_and_put_while_others_trim(tmp_path: Path) -> None:
+    cache = BlockCache(str(tmp_path), limit=1 << 20)
+    plains = [block(i, 100_000) for i in range(16)]
+    wrong: list[int] = []
+
+    def work(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(150):
+            i = rng.randrange(16)
+            found = cache.read(PACKS[i], 0, 100_000, 0, 100_000)
+            if found is None:
+                cache.put(PACKS[i], 0, [plains[i]])
+            elif found != plains[i]:
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    cache.close()
+
+
+def test_open_mirrors_are_bounded_and_their_descriptors_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "_OPEN_MIRRORS", 4)
+    before = len(os.listdir("/proc/self/fd"))
+    cache = BlockCache(str(tmp_path))
+    for pack in PACKS:
+        cache.put(pack, 0, [b"x" * 100])
+    assert len(os.listdir("/proc/self/fd")) <= before + 4
+    cache.close()
+    assert len(os.listdir("/proc/self/fd")) == before
