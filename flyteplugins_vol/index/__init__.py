@@ -1,0 +1,1 @@
+"""What is where: the SQLite database with the metadata of one version."""

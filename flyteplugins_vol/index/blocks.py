@@ -1,0 +1,133 @@
+"""Blocks and packs: where each block is stored, and how many extents name it.
+
+Counts change in memory and reach SQLite at the next flush; a block that nothing names any more leaves the index
+then, and its pack with the last of its blocks. A row here means that the pack is durable in the Store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from flyteplugins_vol.index.database import IndexDatabase
+
+
+class BlockRow(NamedTuple):
+    """A block and the name of its pack (64 hex digits). Offsets and sizes are bytes, see the schema."""
+
+    id: int
+    hash: bytes
+    pack: str
+    offset: int
+    stored: int
+    at: int
+    size: int
+    codec: int
+
+
+_JOINED = (
+    "SELECT b.id, b.hash, p.name, b.offset, b.stored, b.at, b.size, b.codec FROM block b JOIN pack p ON p.id=b.pack"
+)
+_KEEP = 20_000
+
+
+class BlockTable:
+    def __init__(self, db: IndexDatabase, next_block: int, next_pack: int) -> None:
+        self._sql = db.sql
+        self._known: dict[int, BlockRow] = {}
+        self._delta: dict[int, int] = {}
+        self.next_block = next_block
+        self.next_pack = next_pack
+
+    def get(self, block: int) -> BlockRow:
+        """A block by its number. Raises KeyError if the index is damaged."""
+        found = self._known.get(block)
+        if found is None:
+            row = self._sql.execute(f"{_JOINED} WHERE b.id=?", (block,)).fetchone()
+            if row is None:
+                raise KeyError(block)
+            if len(self._known) >= _KEEP:
+                self._known.clear()
+            found = self._known[block] = _row(row)
+        return found
+
+    def find(self, digest: bytes) -> tuple[int, int] | None:
+        """``(id, size)`` of the block with this hash."""
+        return self._sql.execute("SELECT id, size FROM block WHERE hash=?", (digest,)).fetchone()
+
+    def near(self, block: BlockRow, low: int, high: int, limit: int) -> list[BlockRow]:
+        """Blocks of the same pack stored at [low, high), in order, at most ``limit`` numbers away.
+
+        The blocks of a pack are numbered in its order, so neighbours are found by number, without an index.
+        """
+        rows = self._sql.execute(
+            f"{_JOINED} WHERE b.id BETWEEN ? AND ? AND b.offset>=? AND b.offset<? AND p.name=? ORDER BY b.offset",
+            (block.id - limit, block.id + limit, low, high, bytes.fromhex(block.pack)),
+        )
+        return [_row(row) for row in rows]
+
+    def add_pack(self, name: str, size: int, blocks: Sequence[tuple[bytes, int, int, int, int, int]]) -> list[int]:
+        """Enter a durable pack and its ``(hash, offset, stored, at, size, codec)`` blocks; returns their numbers.
+
+        A block that is there already (it arrived with another pack meanwhile) keeps its place.
+        """
+        pack = self.next_pack
+        numbers: list[int] = []
+        rows: list[tuple[bytes | int, ...]] = []
+        for digest, offset, stored, at, plain, codec in blocks:
+            found = self.find(digest)
+            if found is not None:
+                numbers.append(found[0])
+                continue
+            numbers.append(self.next_block)
+            rows.append((self.next_block, digest, pack, offset, stored, at, plain, codec))
+            self._delta.setdefault(self.next_block, 0)  # so that flush looks at it even if nothing names it
+            self.next_block += 1
+        if rows:
+            self.next_pack += 1
+            self._sql.execute("INSERT INTO pack VALUES (?,?,?,?)", (pack, bytes.fromhex(name), size, len(rows)))
+            self._sql.executemany("INSERT INTO block VALUES (?,?,?,?,?,?,?,?,0)", rows)
+        return numbers
+
+    def count(self, blocks: Iterable[int], delta: int) -> None:
+        """Note that this many more (or fewer) extents name each block."""
+        change = self._delta
+        for block in blocks:
+            change[block] = change.get(block, 0) + delta
+
+    def flush(self) -> None:
+        if not self._delta:
+            return
+        changed = [(delta, block) for block, delta in self._delta.items() if delta]
+        self._sql.executemany("UPDATE block SET refs=refs+? WHERE id=?", changed)
+        doubtful = [(block,) for block, delta in self._delta.items() if delta <= 0]
+        self._delta.clear()
+        for block in doubtful:
+            row = self._sql.execute("DELETE FROM block WHERE id=? AND refs<=0 RETURNING pack", block).fetchone()
+            if row is not None:
+                self._known.pop(block[0], None)
+                self._sql.execute("UPDATE pack SET blocks=blocks-1 WHERE id=?", row)
+                self._sql.execute("DELETE FROM pack WHERE id=? AND blocks<=0", row)
+
+    def packs_from(self, first: int) -> list[tuple[int, str]]:
+        """``(number, name)`` of the packs that were entered as number ``first`` or later."""
+        rows = self._sql.execute("SELECT id, name FROM pack WHERE id>=? ORDER BY id", (first,))
+        return [(row[0], row[1].hex()) for row in rows]
+
+    def rename_pack(self, number: int, name: str) -> None:
+        """The same blocks at the same places are in a pack of another name now."""
+        self._sql.execute("UPDATE pack SET name=? WHERE id=?", (bytes.fromhex(name), number))
+        self._known.clear()
+
+    def totals(self) -> tuple[int, int]:
+        """Number of packs that the index needs, and the bytes of their objects."""
+        return self._sql.execute("SELECT count(*), coalesce(sum(size), 0) FROM pack").fetchone()
+
+    def packs(self) -> list[tuple[str, int]]:
+        """``(name, object size)`` of every pack that the index needs."""
+        return [(row[0].hex(), row[1]) for row in self._sql.execute("SELECT name, size FROM pack ORDER BY id")]
+
+
+def _row(row: tuple[int, bytes, bytes, int, int, int, int, int]) -> BlockRow:
+    number, digest, pack, offset, stored, at, size, codec = row
+    return BlockRow(number, digest, pack.hex(), offset, stored, at, size, codec)

@@ -1,0 +1,154 @@
+"""One index file: opened with the pragmas that its promises rest on, checked before it is believed.
+
+A workspace's index has one owner thread and, by the lock on its workspace, one process. So SQLite runs in WAL mode
+with an exclusive lock (no shared memory file), in one long transaction that `commit` ends and begins again. With
+automatic checkpoints off, the main file changes only in `checkpoint`: between two of them it is a stable snapshot.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from typing import Any
+
+from flyteplugins_vol.errors import IndexDamagedError, NewerFormatError, SetupError
+from flyteplugins_vol.index import schema
+
+_CACHE_KIB = 32 << 10
+_LEAST_SQLITE = (3, 37)
+_HINT = "use another version, or run a verification of the store"
+
+
+class IndexDatabase:
+    """A connection to an index; ``sql`` is its cursor factory for the tables of this package."""
+
+    def __init__(self, path: str, connection: sqlite3.Connection, *, read_only: bool) -> None:
+        self.path = path
+        self.read_only = read_only
+        self.sql = connection
+        self._wal: int | None = None
+
+    @classmethod
+    def create(cls, path: str) -> IndexDatabase:
+        """A new index without rows, in a file that must not exist."""
+        if os.path.exists(path):
+            raise FileExistsError(path)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        sql = _connect(path, read_only=False)
+        sql.execute(f"PRAGMA page_size={schema.PAGE_SIZE}")
+        sql.execute(f"PRAGMA application_id={schema.APPLICATION_ID}")
+        sql.execute(f"PRAGMA user_version={schema.FORMAT}")
+        _tune(sql)
+        sql.execute("BEGIN")
+        for statement in schema.create_statements():
+            sql.execute(statement)
+        return cls(path, sql, read_only=False)
+
+    @classmethod
+    def open(cls, path: str, *, read_only: bool) -> IndexDatabase:
+        """An existing index. Raises `IndexDamagedError` or `NewerFormatError` if it is not one that we can read."""
+        if not os.path.exists(path):
+            raise FileNotFoundError(path)
+        sql = _connect(path, read_only=read_only)
+        try:
+            _check(sql, path)
+            if not read_only:
+                _tune(sql)
+            sql.execute("BEGIN")
+        except sqlite3.DatabaseError as error:
+            sql.close()
+            raise IndexDamagedError(f"{path} is not an index: {error}", hint=_HINT) from error
+        except Exception:
+            sql.close()
+            raise
+        return cls(path, sql, read_only=read_only)
+
+    def commit(self) -> None:
+        """End the transaction and begin the next. The rows survive a kill from here on; see `sync_fd` for power."""
+        if not self.read_only:
+            self.sql.execute("COMMIT")
+            self.sql.execute("BEGIN")
+
+    def sync_fd(self) -> int:
+        """The descriptor whose fdatasync makes committed rows survive a power cut (the WAL's)."""
+        if self._wal is None:
+            self._wal = os.open(self.path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+        return self._wal
+
+    def checkpoint(self) -> None:
+        """Move all committed rows to the main file and make it durable."""
+        self.sql.execute("COMMIT")
+        busy, _, _ = self.sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self.sql.execute("BEGIN")
+        assert not busy  # the lock is exclusive: nobody else reads
+
+    def wal_bytes(self) -> int:
+        try:
+            return os.stat(self.path + "-wal").st_size
+        except FileNotFoundError:
+            return 0
+
+    def close(self) -> None:
+        if self.sql.in_transaction:
+            self.sql.execute("COMMIT")
+        if self._wal is not None:
+            os.close(self._wal)
+        self.sql.close()
+
+
+def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:
+    """Raise `SetupError` if this Python's SQLite is too old for strict tables."""
+    if version < _LEAST_SQLITE:
+        raise SetupError(
+            f"this Python comes with SQLite {'.'.join(map(str, version))}; an index needs 3.37 or newer",
+            hint="use another build of Python (python.org, uv, conda and Debian 12 have newer ones)",
+        )
+
+
+def _connect(path: str, *, read_only: bool) -> sqlite3.Connection:
+    # immutable: a published index is never written again, so a reader takes no locks and looks for no WAL
+    uri = f"file:{_quote(path)}?{'mode=ro&immutable=1' if read_only else 'mode=rw'}"
+    # The owner thread opens it, then may hand it over once: `check_same_thread` would forbid that.
+    sql = sqlite3.connect(uri, uri=True, isolation_level=None, cached_statements=256, check_same_thread=False)
+    for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", f"cache_size=-{_CACHE_KIB}"):
+        sql.execute(f"PRAGMA {pragma}")
+    return sql
+
+
+def _tune(sql: sqlite3.Connection) -> None:
+    for pragma in (
+        "locking_mode=EXCLUSIVE",
+        "journal_mode=WAL",
+        "synchronous=NORMAL",  # the WAL is synced by whoever promises durability, see sync_fd
+        "wal_autocheckpoint=0",
+        "temp_store=MEMORY",
+        "secure_delete=ON",  # a version is shared: names of deleted files must not linger on its free pages
+    ):
+        sql.execute(f"PRAGMA {pragma}").fetchone()
+
+
+def _check(sql: sqlite3.Connection, path: str) -> None:
+    (application,) = _one(sql, "PRAGMA application_id")
+    (version,) = _one(sql, "PRAGMA user_version")
+    if application != schema.APPLICATION_ID:
+        raise IndexDamagedError(f"{path} is not an index of a volume", hint=_HINT)
+    if version < 1:
+        raise IndexDamagedError(f"{path} has index format {version}, which never was", hint=_HINT)
+    if version > schema.FORMAT:
+        raise NewerFormatError(
+            f"the index has format {version}; this release reads format {schema.FORMAT}",
+            hint="install a newer release of flyteplugins-vol",
+        )
+    # An index comes from elsewhere. Only our own tables, word for word: so no trigger, view or default expression
+    # of a stranger ever runs.
+    rows = sql.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+    if sorted(row[0] for row in rows) != sorted(schema.create_statements()):
+        raise IndexDamagedError(f"{path} has other tables than an index", hint=_HINT)
+
+
+def _one(sql: sqlite3.Connection, statement: str) -> tuple[Any, ...]:
+    return sql.execute(statement).fetchone()
+
+
+def _quote(path: str) -> str:
+    return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -1,0 +1,354 @@
+"""The bytes of files: read, write, truncate, and the owner's side of sealing."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+
+from flyteplugins_vol.index.blocks import BlockRow
+from flyteplugins_vol.index.extents import STAGED, Extent, covered, cut, put, within
+from flyteplugins_vol.index.index import Index
+from flyteplugins_vol.index.windows import Window
+from flyteplugins_vol.model import BLOCK_SIZE, Inode
+from flyteplugins_vol.store.cache import BlockCache, BlockRef
+from flyteplugins_vol.store.container import Entry
+from flyteplugins_vol.store.fetch import Line, Miss
+from flyteplugins_vol.workspace.sealing import (
+    PACK_BLOCKS,
+    PACK_TARGET,
+    Piece,
+    SealedPack,
+    SealJob,
+    assign,
+    pieces_of,
+)
+from flyteplugins_vol.workspace.staging import Staging
+
+MAX_SIZE = (1 << 63) - 1
+_LINE = 1 << 20  # bytes of a pack that come in together
+_LINE_BLOCKS = 4096  # most blocks of one line
+_AHEAD = 6  # windows or lines that a sequential reader is kept ahead
+_RIPE = 1.0  # seconds without a write
+
+
+class FileData:
+    """Extents, Staging and cache together. One owner thread."""
+
+    def __init__(self, index: Index, staging: Staging | None, cache: BlockCache, *, ripe: float | None = None) -> None:
+        self._windows = index.windows
+        self._blocks = index.blocks
+        self._index = index
+        self._staging = staging
+        self._cache = cache
+        self._ripe = _RIPE if ripe is None else ripe
+        self._dirty: dict[Window, None] = {}  # windows to seal, the longest dirty first
+        self._in_jobs = 0  # staged bytes that seal jobs are at work on
+        self._sequential: dict[int, int] = {}  # file → window that a sequential reader enters next
+        self._last_line: tuple[str, int] = ("", -1)
+        self.prefetch: Callable[[Miss], None] | None = None
+        if staging is not None:
+            for window in index.windows.staged_windows():
+                self._dirty[window] = None
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def read(self, inode: Inode, offset: int, size: int) -> bytes | Miss:
+        """Bytes of a file, short only at its end; or what has to be fetched first."""
+        size = min(size, inode.size - offset)
+        if size <= 0:
+            return b""
+        number, skip = divmod(offset, BLOCK_SIZE)
+        if not skip:
+            self._look_ahead(inode, number)
+        if skip + size <= BLOCK_SIZE:
+            return self._read_window(inode.ino, number, offset, offset + size)
+        parts: list[bytes] = []
+        lines: list[Line] = []
+        end = offset + size
+        while offset < end:
+            stop = min(end, (offset // BLOCK_SIZE + 1) * BLOCK_SIZE)
+            part = self._read_window(inode.ino, offset // BLOCK_SIZE, offset, stop)
+            if isinstance(part, Miss):
+                lines.extend(part.lines)
+            else:
+                parts.append(part)
+            offset = stop
+        return Miss(tuple(lines)) if lines else b"".join(parts)
+
+    def _read_window(self, ino: int, number: int, start: int, end: int) -> bytes | Miss:
+        found = within(self._windows.get(ino, number).extents, start, end)
+        if len(found) == 1 and found[0][0] == start and found[0][1] == end:
+            data = self._read_extent(found[0])
+            return data if isinstance(data, bytes) else Miss((self._line(data),))
+        parts: list[bytes] = []
+        lines: dict[tuple[str, int], Line] = {}
+        at = start
+        for extent in found:
+            parts.append(bytes(extent[0] - at))
+            data = self._read_extent(extent)
+            if isinstance(data, bytes):
+                parts.append(data)
+            elif (data.pack, data.offset // _LINE) not in lines:
+                line = self._line(data)
+                lines[line.key] = line
+            at = extent[1]
+        parts.append(bytes(end - at))
+        return Miss(tuple(lines.values())) if lines else b"".join(parts)
+
+    def _read_extent(self, extent: Extent) -> bytes | BlockRow:
+        start, end, block, source = extent
+        if block == STAGED:
+            assert self._staging is not None
+            return self._staging.read(source, end - start)
+        row = self._blocks.get(block)
+        data = self._cache.read(row.pack, row.at, row.size, source, end - start)
+        return row if data is None else data
+
+    def _line(self, row: BlockRow) -> Line:
+        """The block and its neighbours in the pack. A scan over small files asks for the next lines as well."""
+        number = row.offset // _LINE
+        if (row.pack, number - 1) == self._last_line and self.prefetch is not None:
+            for ahead in range(number + 1, number + 1 + _AHEAD):
+                line = self._line_at(row, ahead)
+                if line.blocks:
+                    self.prefetch(Miss((line,)))
+        self._last_line = (row.pack, number)
+        return self._line_at(row, number)
+
+    def _line_at(self, row: BlockRow, number: int) -> Line:
+        rows = self._blocks.near(row, number * _LINE, (number + 1) * _LINE, _LINE_BLOCKS)
+        return Line((row.pack, number), tuple(_ref(near) for near in rows))
+
+    def _look_ahead(self, inode: Inode, number: int) -> None:
+        """A reader that enters one window after the other finds the next ones on their way."""
+        if self.prefetch is None:
+            return
+        expected = self._sequential.get(inode.ino)
+        if len(self._sequential) > 1024:
+            self._sequential.clear()
+        self._sequential[inode.ino] = number + 1
+        if number and expected != number:
+            return
+        last = (inode.size - 1) // BLOCK_SIZE
+        ahead = range(number + 1, number + 1 + _AHEAD) if expected != number else (number + _AHEAD,)
+        for window in ahead:
+            if window > last:
+                break
+            found = self._read_absent(inode.ino, window)
+            if found:
+                self.prefetch(Miss(tuple(found)))
+
+    def absent(self, inode: Inode, number: int, count: int) -> tuple[int | None, Miss | None]:
+        """What of ``count`` windows from ``number`` on has to be fetched; and the number of the next one, if any."""
+        end = min(number + count, -(-inode.size // BLOCK_SIZE))
+        lines = {line.key: line for window in range(number, end) for line in self._read_absent(inode.ino, window)}
+        going_on = end if end * BLOCK_SIZE < inode.size else None
+        return going_on, Miss(tuple(lines.values())) if lines else None
+
+    def _read_absent(self, ino: int, number: int) -> list[Line]:
+        lines: dict[tuple[str, int], Line] = {}
+        for extent in self._windows.get(ino, number).extents:
+            if extent[2] == STAGED:
+                continue
+            row = self._blocks.get(extent[2])
+            key = (row.pack, row.offset // _LINE)
+            if key not in lines and self._cache.read(row.pack, row.at, row.size, 0, 1) is None:
+                lines[key] = self._line_at(row, key[1])
+        return list(lines.values())
+
+    # -- writing ---------------------------------------------------------------------------------------------------
+
+    def write(self, inode: Inode, offset: int, data: bytes | memoryview) -> int:
+        """Append to Staging and point the extents at it; returns the bytes taken, fewer if the disk is full by then.
+
+        On an OSError nothing has changed.
+        """
+        assert self._staging is not None
+        size = len(data)
+        if not size:
+            return 0
+        end = offset + size
+        if end > MAX_SIZE:
+            raise OSError(errno.EFBIG, "file too large")
+        now = time.monotonic()
+        if offset // BLOCK_SIZE == (end - 1) // BLOCK_SIZE:
+            self._stage(inode, offset, data, now)
+        else:
+            end = self._stage_parts(inode, offset, memoryview(data), now)
+        if end > inode.size:
+            self.resize(inode, end)
+        return end - offset
+
+    def _stage_parts(self, inode: Inode, offset: int, data: memoryview, now: float) -> int:
+        """Stage what lies in several windows, one after the other; returns where it had to stop."""
+        at, end = offset, offset + len(data)
+        try:
+            while at < end:
+                stop = min(end, (at // BLOCK_SIZE + 1) * BLOCK_SIZE)
+                self._stage(inode, at, data[at - offset : stop - offset], now)
+                at = stop
+        except OSError:
+            if at == offset:
+                raise
+        return at
+
+    def _stage(self, inode: Inode, start: int, data: bytes | memoryview, now: float) -> None:
+        assert self._staging is not None
+        size = len(data)
+        pos = self._staging.append(data)
+        window = self._windows.get(inode.ino, start // BLOCK_SIZE)
+        replaced = put(window.extents, (start, start + size, STAGED, pos))
+        inode.allocated += size - self._release(replaced)
+        window.written = now
+        self._windows.changed(window)
+        self._dirty[window] = None
+
+    def resize(self, inode: Inode, size: int) -> None:
+        """Set the size; growth is a hole. Names of the file count its bytes."""
+        if inode.nlink:
+            self._index.bytes += size - inode.size
+        inode.size = size
+
+    def truncate(self, inode: Inode, size: int) -> None:
+        if size > MAX_SIZE:
+            raise OSError(errno.EFBIG, "file too large")
+        if size < inode.size:
+            self.punch(inode, size, None)
+        self.resize(inode, size)
+
+    def punch(self, inode: Inode, start: int, end: int | None) -> None:
+        """Free the bytes of [start, end), or to the end of the file: they read as zeros."""
+        number = start // BLOCK_SIZE
+        if end is None:
+            first = -(-start // BLOCK_SIZE)
+            if first:
+                inode.allocated -= self._drop(inode.ino, first, inode.allocated)
+            else:
+                self._drop(inode.ino, 0, inode.allocated)
+                inode.allocated = 0
+            end = first * BLOCK_SIZE
+        while number * BLOCK_SIZE < end:
+            window = self._windows.get(inode.ino, number)
+            removed = cut(window.extents, start, end)
+            if removed:
+                inode.allocated -= self._release(removed)
+                self._windows.changed(window)
+                if not window.staged():
+                    self._dirty.pop(window, None)
+            number += 1
+
+    def purge(self, inode: Inode) -> None:
+        """Forget all extents of a file that is gone."""
+        self._drop(inode.ino, 0, 0)
+        self._sequential.pop(inode.ino, None)
+
+    def _drop(self, ino: int, first: int, allocated: int) -> int:
+        """Forget windows from a number on; returns the bytes that they covered (of ``allocated`` in all)."""
+        kept = self._windows.covered_below(ino, first) if first and allocated else 0
+        for window in self._windows.drop(ino, first):
+            self._dirty.pop(window, None)
+            self._release(window.staged())
+            window.extents.clear()
+        return allocated - kept
+
+    def _release(self, extents: list[Extent]) -> int:
+        """Give staged bytes back to Staging; returns the bytes that the extents covered."""
+        assert self._staging is not None
+        for start, end, block, pos in extents:
+            if block == STAGED:
+                self._staging.free(pos, end - start)
+        return covered(extents)
+
+    # -- sealing: the owner's side ---------------------------------------------------------------------------------
+
+    @property
+    def unsealed_bytes(self) -> int:
+        return self._staging.live - self._in_jobs if self._staging is not None else 0
+
+    @property
+    def unsealed_windows(self) -> int:
+        return len(self._dirty)
+
+    def next_seal(self, everything: bool) -> SealJob | None:
+        """Work for one pack: ripe windows that fill it, or with ``everything`` whatever is dirty. None: not now."""
+        assert self._staging is not None
+        picked: list[Window] = []
+        pieces: list[Piece] = []
+        size = 0
+        ripe_before = time.monotonic() - self._ripe
+        for window in self._dirty:
+            if window.sealing:
+                continue
+            found = pieces_of(window)
+            total = sum(piece.size for piece in found)
+            if not everything and window.written > ripe_before and total < BLOCK_SIZE:
+                continue
+            if pieces and size + total > PACK_TARGET:
+                break
+            picked.append(window)
+            pieces.extend(found)
+            size += total
+            if size >= PACK_TARGET or len(pieces) >= PACK_BLOCKS:
+                break
+        else:
+            if not everything and len(pieces) < PACK_BLOCKS and size < PACK_TARGET:
+                return None
+        if not picked:
+            return None
+        for window in picked:
+            window.sealing = True
+            del self._dirty[window]
+        self._in_jobs += size
+        reader = self._staging.reader(run[0] for piece in pieces for run in piece.runs)
+        return SealJob(pieces, reader, size, picked)
+
+    def settle_known(self, job: SealJob, hashes: Sequence[bytes]) -> list[int]:
+        """Point pieces at blocks that the index has already; returns the numbers of those that it has not."""
+        fresh: list[int] = []
+        placed: list[tuple[Piece, int]] = []
+        for i, digest in enumerate(hashes):
+            found = self._blocks.find(digest)
+            if found is None:
+                fresh.append(i)
+            else:
+                placed.append((job.pieces[i], found[0]))
+        self._assign(placed)
+        return fresh
+
+    def settle_pack(self, job: SealJob, sealed: SealedPack | None) -> None:
+        """Enter a durable pack and point the job's pieces at its blocks, where nobody wrote meanwhile."""
+        if sealed is not None:
+            container = sealed.container
+            at = 0
+            rows: list[tuple[bytes, int, int, int, int, int]] = []
+            for entry in container.entries:
+                rows.append((entry.hash, entry.offset, entry.stored, at, entry.size, entry.codec))
+                at += entry.size
+            numbers = self._blocks.add_pack(container.name, len(container.data), rows)
+            self._assign([(job.pieces[i], numbers[entry]) for i, entry in sealed.numbers.items()])
+        self._finish(job)
+
+    def abandon_seal(self, job: SealJob) -> None:
+        """The job failed: its bytes are still staged, and their turn comes again."""
+        self._finish(job)
+
+    def _finish(self, job: SealJob) -> None:
+        self._in_jobs -= job.size
+        for window in job.windows:
+            window.sealing = False
+            if window.staged():
+                self._dirty[window] = None
+
+    def _assign(self, placed: Iterable[tuple[Piece, int]]) -> None:
+        """Let blocks take the place of pieces; those of one window follow one another."""
+        for window, pieces in groupby(placed, key=lambda item: item[0].window):
+            taken = assign(window, list(pieces))
+            if taken:  # nothing is left of a window whose file was deleted
+                self._release(taken)
+                self._windows.changed(window)
+
+
+def _ref(row: BlockRow) -> BlockRef:
+    return BlockRef(row.pack, row.at, Entry(row.hash, row.offset, row.stored, row.size, row.codec))

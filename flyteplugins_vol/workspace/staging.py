@@ -1,0 +1,182 @@
+"""Staging: the local append-only log of bytes written and not yet in a pack.
+
+Positions only grow and are never used twice, so "this extent still has that position" means "nobody wrote there
+since". Bytes are freed by position. A log file whose bytes are all free is *dead*: it is deleted by `bury`, but not
+before the rows that named its bytes are durably gone from the index, since a crash would bring them back. The owner
+thread appends and frees; any thread may read what a `Reader` pins.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+SEGMENT = 64 << 20
+"""Bytes of one log file; position // SEGMENT is its number."""
+
+
+class Staging:
+    def __init__(self, directory: str) -> None:
+        self._root = directory
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        self._logs: dict[int, _Log] = {}
+        self._unsynced: dict[int, _Log] = {}
+        self._dead: list[_Log] = []
+        self._end = 0
+        self.live = 0  # bytes appended and not freed
+
+    @classmethod
+    def resume(cls, directory: str, live: Iterable[tuple[int, int]]) -> Staging:
+        """The staging of an earlier process, given the ``(position, size)`` ranges that its index still needs.
+
+        That index must be durable. Raises FileNotFoundError if a log file that it needs is gone.
+        """
+        staging = cls(directory)
+        numbers = sorted(int(name.split(".")[0]) for name in os.listdir(directory) if name.endswith(".log"))
+        for number in numbers:
+            staging._logs[number] = _Log(staging._path(number), create=False)
+        staging._end = (numbers[-1] + 1) * SEGMENT if numbers else 0
+        for pos, size in live:
+            log = staging._logs.get(pos // SEGMENT)
+            if log is None:
+                raise FileNotFoundError(errno.ENOENT, "staged bytes are gone", staging._path(pos // SEGMENT))
+            log.live += size
+            log.needed = max(log.needed, pos % SEGMENT + size)
+            staging.live += size
+        for log in staging._logs.values():
+            log.fill()
+        for number in numbers:
+            staging._retire_if_dead(number)
+        staging.bury(staging.dead())
+        return staging
+
+    def append(self, data: bytes | memoryview) -> int:
+        """Write bytes (fewer than `SEGMENT`) and return their position. On an OSError nothing was appended."""
+        size = len(data)
+        number, at = divmod(self._end, SEGMENT)
+        log = self._logs.get(number)
+        if log is None or at + size >= SEGMENT:  # the gap keeps extents from continuing into another log
+            number, at, log = self._next_log(number)
+        written = os.pwrite(log.fd, data, at)
+        while written < size:  # a signal, or a disk that is nearly full: the next try tells
+            written += os.pwrite(log.fd, memoryview(data)[written:], at + written)
+        log.live += size
+        self.live += size
+        self._unsynced[number] = log
+        pos = number * SEGMENT + at
+        self._end = pos + size
+        return pos
+
+    def read(self, pos: int, size: int) -> bytes:
+        """Bytes that are live. Owner thread."""
+        number, at = divmod(pos, SEGMENT)
+        return os.pread(self._logs[number].fd, size, at)
+
+    def reader(self, positions: Iterable[int]) -> Reader:
+        """A reader for other threads, of the log files with these positions, even when they are freed meanwhile."""
+        return Reader({n: self._logs[n] for n in {pos // SEGMENT for pos in positions}})
+
+    def free(self, pos: int, size: int) -> None:
+        number = pos // SEGMENT
+        self._logs[number].live -= size
+        self.live -= size
+        self._retire_if_dead(number)
+
+    def dead(self) -> tuple[DeadLog, ...]:
+        """Log files that nothing in memory needs any more."""
+        return tuple(self._dead)
+
+    def bury(self, logs: tuple[DeadLog, ...]) -> None:
+        """Delete dead log files. Only when an index that does not name their bytes is durable."""
+        for log in logs:
+            if log in self._dead:
+                self._dead.remove(log)
+                os.unlink(log.path)
+
+    def unsynced(self) -> list[int]:
+        """Descriptors of the log files with bytes appended since the last call: whoever asks must fdatasync them."""
+        fds = [log.fd for log in self._unsynced.values()]
+        self._unsynced.clear()
+        return fds
+
+    def close(self) -> None:
+        self._logs.clear()
+        self._unsynced.clear()
+
+    def _next_log(self, number: int) -> tuple[int, int, _Log]:
+        previous = number if number in self._logs else None
+        number = number + 1 if self._end else 0
+        while number in self._logs:
+            number += 1
+        log = self._logs[number] = _Log(self._path(number), create=True)
+        self._end = number * SEGMENT
+        if previous is not None:
+            self._retire_if_dead(previous)
+        return number, 0, log
+
+    def _retire_if_dead(self, number: int) -> None:
+        # The log that is being appended to stays, dead or not.
+        log = self._logs[number]
+        if log.live == 0 and number != self._end // SEGMENT:
+            del self._logs[number]
+            self._unsynced.pop(number, None)
+            self._dead.append(log)
+
+    def _path(self, number: int) -> str:
+        return os.path.join(self._root, f"{number:08d}.log")
+
+
+class Burial(NamedTuple):
+    """Dead log files, and the descriptor that `sync` makes durable and closes before they may be deleted."""
+
+    logs: tuple[DeadLog, ...]
+    fd: int | None
+
+    def sync(self) -> None:
+        """Any thread, once. Raises OSError."""
+        if self.fd is not None:
+            try:
+                os.fdatasync(self.fd)
+            finally:
+                os.close(self.fd)
+
+
+class Reader:
+    """Reads staged bytes from any thread. Its log files stay open as long as it lives."""
+
+    def __init__(self, logs: dict[int, _Log]) -> None:
+        self._logs = logs
+
+    def read(self, pos: int, size: int) -> bytes:
+        number, at = divmod(pos, SEGMENT)
+        data = os.pread(self._logs[number].fd, size, at)
+        if len(data) != size:
+            raise OSError(f"staging {self._logs[number].path} ends before position {pos + size}")
+        return data
+
+
+class _Log:
+    """One log file. Closed when nobody refers to it any more, see `Reader`."""
+
+    def __init__(self, path: str, *, create: bool) -> None:
+        self.path = path
+        self.live = 0
+        self.needed = 0  # bytes that the index of an earlier process knows of
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
+        self.fd = os.open(path, flags, 0o600)
+
+    def fill(self) -> None:
+        """Make up for bytes that a power cut took before anyone synced them: they are zeros, as on any file system."""
+        if os.fstat(self.fd).st_size < self.needed:
+            os.ftruncate(self.fd, self.needed)
+
+    def __del__(self) -> None:
+        fd = self.__dict__.get("fd")
+        if fd is not None:
+            os.close(fd)
+
+
+DeadLog = _Log
+"""A log file that waits to be buried."""

@@ -1,0 +1,407 @@
+"""Workspace: a checked-out version plus all that changed since. Every file-system verb is one method, and atomic.
+
+One thread owns it and nobody else touches it. Verbs raise OSError with an errno, or return `Miss` where a read has to
+wait for the Store; they never block on anything but local disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flyteplugins_vol.index.index import Index
+from flyteplugins_vol.model import AttrChange, Caller, Inode, StatFs
+from flyteplugins_vol.store.cache import BlockCache
+from flyteplugins_vol.store.fetch import Miss
+from flyteplugins_vol.workspace.data import FileData
+from flyteplugins_vol.workspace.sealing import SealedPack, SealJob
+from flyteplugins_vol.workspace.staging import Burial, Staging
+from flyteplugins_vol.workspace.tree import TARGET_MAX, Tree
+from flyteplugins_vol.workspace.usage import Usage
+
+_CAPACITY = 1 << 50  # bytes that statfs calls the size of a volume: object storage has no end
+_FILES = 1 << 32
+_DAY = 86_400 * 10**9
+_WAL_LIMIT = 64 << 20
+_DIRTY_LIMIT = 20_000  # rows that memory may hold before they are flushed
+_STAGING_LIMIT = 8 << 30
+_BURY_AFTER = 3  # ticks of `housekeep`
+_XATTR_CREATE, _XATTR_REPLACE = 1, 2
+_XATTR_VALUE_MAX = 65_536
+
+
+class Workspace:
+    def __init__(
+        self, index: Index, staging: Staging | None, cache: BlockCache,
+        *, ripe: float | None = None, staging_limit: int | None = None,
+    ) -> None:  # fmt: skip
+        self.index = index
+        self.read_only = staging is None
+        self._staging = staging
+        self._staging_limit = staging_limit or _STAGING_LIMIT
+        self._data = FileData(index, staging, cache, ripe=ripe)
+        self._tree = Tree(index, self._discard)
+        self._usage = Usage()
+        self._seen_changes = index.db.sql.total_changes
+        self._ticks_with_dead = 0
+        self.publishing = False  # the main index file is being read: no checkpoint
+        self.changed = False  # since it was checked out or last snapshot
+        self.lookup = self._tree.lookup
+        self.getattr = self._tree.inode
+        self.writers = self._usage.writers
+        self.path_of = self._tree.path_of
+        if staging is not None:
+            for ino in index.inodes.orphans():  # of a process that died: nobody has them open any more
+                self._purge(self.getattr(ino))
+
+    # -- names -----------------------------------------------------------------------------------------------------
+
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Inode:
+        self._may_write()
+        if not stat.S_IFMT(mode):
+            mode |= stat.S_IFREG
+        inode = self._tree.add(parent, name, mode & ~caller.umask, caller, rdev=rdev)
+        if inode.is_file:
+            self.index.windows.new_file(inode.ino)
+        return inode
+
+    def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Inode:
+        self._may_write()
+        return self._tree.add(parent, name, stat.S_IFDIR | (mode & ~caller.umask & 0o7777), caller)
+
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Inode:
+        self._may_write()
+        if not target:
+            raise OSError(errno.ENOENT, "empty target")
+        if len(target) > TARGET_MAX:
+            raise OSError(errno.ENAMETOOLONG, "target too long")
+        return self._tree.add(parent, name, stat.S_IFLNK | 0o777, caller, target=target)
+
+    def readlink(self, ino: int) -> bytes:
+        inode = self.getattr(ino)
+        if inode.target is None:
+            raise OSError(errno.EINVAL, "not a symlink")
+        return inode.target
+
+    def link(self, ino: int, new_parent: int, new_name: bytes) -> Inode:
+        self._may_write()
+        return self._tree.link(ino, new_parent, new_name)
+
+    def unlink(self, parent: int, name: bytes) -> None:
+        self._may_write()
+        self._tree.unlink(parent, name)
+
+    def rmdir(self, parent: int, name: bytes) -> None:
+        self._may_write()
+        self._tree.rmdir(parent, name)
+
+    def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int = 0) -> None:
+        self._may_write()
+        self._tree.rename(parent, name, new_parent, new_name, flags)
+
+    def readdir(self, ino: int, after: bytes | None, limit: int) -> list[tuple[bytes, Inode]]:
+        """Entries with names greater than ``after``, in byte order, without ``.`` and ``..``."""
+        inode = self.getattr(ino)
+        if not inode.is_dir:
+            raise OSError(errno.ENOTDIR, "not a directory")
+        self._accessed(inode)
+        return self.index.inodes.in_order(ino, after or b"", limit)
+
+    # -- attributes ------------------------------------------------------------------------------------------------
+
+    def setattr(self, ino: int, changes: AttrChange, caller: Caller) -> Inode:
+        """Apply the changes that are not None; ctime becomes now unless it is among them."""
+        self._may_write()
+        inode = self.getattr(ino)
+        now = time.time_ns()
+        if changes.size is not None:
+            self._truncate(inode, changes.size, now)
+        if changes.mode is not None:
+            inode.mode = stat.S_IFMT(inode.mode) | (changes.mode & 0o7777)
+        if changes.uid is not None:
+            inode.uid = changes.uid
+        if changes.gid is not None:
+            inode.gid = changes.gid
+        if changes.atime is not None:
+            inode.atime = _clamped(changes.atime)
+        if changes.mtime is not None:
+            inode.mtime = _clamped(changes.mtime)
+        inode.ctime = now if changes.ctime is None else _clamped(changes.ctime)
+        self.index.inodes.changed(inode)
+        return inode
+
+    def _truncate(self, inode: Inode, size: int, now: int) -> None:
+        if inode.is_dir:
+            raise OSError(errno.EISDIR, "is a directory")
+        if not inode.is_file or size < 0:
+            raise OSError(errno.EINVAL, "cannot be truncated")
+        self._data.truncate(inode, size)
+        inode.mtime = inode.ctime = now
+        self.index.inodes.changed(inode)
+
+    def statfs(self) -> StatFs:
+        block = 4096
+        used = -(-self.index.bytes // block)
+        total = max(_CAPACITY // block, 2 * used)
+        return StatFs(block, total, total - used, self.index.files + _FILES, _FILES)
+
+    # -- open files ------------------------------------------------------------------------------------------------
+
+    def open(self, ino: int, flags: int) -> None:
+        """Count an open. O_TRUNC is obeyed here, since the kernel leaves it to us."""
+        writes = flags & (os.O_WRONLY | os.O_RDWR)
+        if writes or flags & os.O_TRUNC:
+            self._may_write()
+        if flags & os.O_TRUNC:
+            self._truncate(self.getattr(ino), 0, time.time_ns())
+        if not self.read_only:
+            self._usage.open(ino, flags)
+
+    def release(self, ino: int, flags: int) -> None:
+        if not self.read_only:
+            self._usage.release(ino, flags)
+            self._purge_if_unused(ino)
+
+    def remember(self, ino: int, n: int = 1) -> None:
+        """The kernel was told of this inode ``n`` times more."""
+        if not self.read_only:
+            self._usage.remember(ino, n)
+        if self.index.inodes.crowded:
+            self.index.trim()
+
+    def forget(self, ino: int, n: int) -> None:
+        """The kernel dropped ``n`` of them."""
+        if not self.read_only:
+            self._usage.forget(ino, n)
+            self._purge_if_unused(ino)
+
+    def read(self, ino: int, offset: int, size: int) -> bytes | Miss:
+        inode = self.getattr(ino)
+        if inode.is_dir:
+            raise OSError(errno.EISDIR, "is a directory")
+        found = self._data.read(inode, offset, size)
+        self._accessed(inode)
+        return found
+
+    def absent(self, ino: int, number: int, count: int) -> tuple[int | None, Miss | None]:
+        """What of ``count`` windows from ``number`` on is not in the cache; and the number to go on with, if any."""
+        inode = self.index.inodes.get(ino)
+        if inode is None:
+            return None, None
+        return self._data.absent(inode, number, count)
+
+    def write(self, ino: int, offset: int, data: bytes | memoryview) -> int:
+        self._may_write()
+        inode = self.getattr(ino)
+        if not inode.is_file:
+            raise OSError(errno.EISDIR if inode.is_dir else errno.EINVAL, "not a file")
+        done = self._data.write(inode, offset, data)
+        inode.mtime = inode.ctime = time.time_ns()
+        self.index.inodes.changed(inode)
+        return done
+
+    def room(self) -> bool:
+        """Whether Staging may grow. If not, writes wait until packs have been uploaded."""
+        return self._staging is None or self._staging.live < self._staging_limit
+
+    # -- extended attributes ---------------------------------------------------------------------------------------
+
+    def getxattr(self, ino: int, name: bytes) -> bytes:
+        value = self.index.xattrs.get(ino, name)
+        if value is None:
+            raise OSError(errno.ENODATA, "no such attribute")
+        return value
+
+    def listxattr(self, ino: int) -> list[bytes]:
+        return self.index.xattrs.names(ino)
+
+    def setxattr(self, ino: int, name: bytes, value: bytes, flags: int = 0) -> None:
+        self._may_write()
+        if not name.startswith(b"user."):
+            raise OSError(errno.EOPNOTSUPP, "only user.* attributes")
+        if len(name) > 255 or len(value) > _XATTR_VALUE_MAX:
+            raise OSError(errno.ERANGE if len(name) > 255 else errno.E2BIG, "attribute too large")
+        there = self.index.xattrs.get(ino, name) is not None
+        if there and flags & _XATTR_CREATE:
+            raise OSError(errno.EEXIST, "attribute exists")
+        if not there and flags & _XATTR_REPLACE:
+            raise OSError(errno.ENODATA, "no such attribute")
+        self.index.xattrs.put(ino, name, value)
+        self._status_changed(ino)
+
+    def removexattr(self, ino: int, name: bytes) -> None:
+        self._may_write()
+        if not self.index.xattrs.remove(ino, name):
+            raise OSError(errno.ENODATA, "no such attribute")
+        self._status_changed(ino)
+
+    # -- durability ------------------------------------------------------------------------------------------------
+
+    def begin_sync(self) -> list[int]:
+        """End the transaction. All done before is durable once each of these descriptors is fdatasynced, in order.
+
+        Bytes come before the rows that name them. The caller duplicates what it needs beyond the next verb, and lets
+        no later fsync succeed once one of them has failed.
+        """
+        if self._staging is None:
+            return []
+        self.index.commit()
+        return [*self._staging.unsynced(), self.index.db.sync_fd()]
+
+    def housekeep(self) -> None:
+        """About once a second: let no more than that depend on this process's memory, and bound memory and WAL."""
+        if self.dirty:
+            self.index.commit()
+            self._seen_changes = self.index.db.sql.total_changes
+        if self._staging is not None and self._staging.dead():
+            self._ticks_with_dead += 1
+            if self._ticks_with_dead > _BURY_AFTER:  # no seal job came by that would do it in its worker thread
+                burial = self.begin_burial()
+                burial.sync()
+                self.bury(burial)
+        self.index.trim()
+        if not self.publishing and self.index.db.wal_bytes() > _WAL_LIMIT:
+            self.index.db.checkpoint()
+
+    def begin_burial(self) -> Burial:
+        """Staging's dead log files, and what must be durable before they are deleted. Ends the transaction."""
+        assert self._staging is not None
+        dead = self._staging.dead()
+        if not dead:
+            return Burial((), None)
+        self.index.commit()
+        return Burial(dead, os.dup(self.index.db.sync_fd()))
+
+    def bury(self, burial: Burial) -> None:
+        """Delete the log files of a burial that is synced."""
+        assert self._staging is not None
+        self._staging.bury(burial.logs)
+        self._ticks_with_dead = 0
+
+    @property
+    def dirty(self) -> bool:
+        """Whether memory or the open transaction holds rows that a kill would lose."""
+        return bool(self.index.dirty) or self.index.db.sql.total_changes != self._seen_changes
+
+    def snapshot(self) -> str:
+        """Bring every row into the main index file and return its path. It stays as it is while `publishing`.
+
+        Raises RuntimeError if anything is still staged: seal first, with writers held off.
+        """
+        if self._data.unsealed_windows or (self._staging is not None and self._staging.live):
+            raise RuntimeError("a snapshot needs everything sealed")
+        self.index.flush()
+        self.index.db.checkpoint()
+        self._seen_changes = self.index.db.sql.total_changes
+        self.publishing = True
+        self.changed = False
+        return self.index.db.path
+
+    def close(self) -> None:
+        """Bring all rows to disk and let go.
+
+        While `publishing`, SQLite stays open: its last checkpoint would change the file that is being read. The rows
+        are in the WAL all the same.
+        """
+        if self.publishing:
+            self.index.commit()
+        else:
+            self.index.close()
+            if self._staging is not None:
+                self._staging.bury(self._staging.dead())  # closing made the rows durable
+        if self._staging is not None:
+            self._staging.close()
+
+    # -- sealing ---------------------------------------------------------------------------------------------------
+
+    @property
+    def staged_bytes(self) -> int:
+        return self._staging.live if self._staging is not None else 0
+
+    @property
+    def unsealed_bytes(self) -> int:
+        return self._data.unsealed_bytes
+
+    @property
+    def unsealed_windows(self) -> int:
+        return self._data.unsealed_windows
+
+    def next_seal(self, everything: bool) -> SealJob | None:
+        return self._data.next_seal(everything)
+
+    def settle_known(self, job: SealJob, hashes: Sequence[bytes]) -> list[int]:
+        return self._data.settle_known(job, hashes)
+
+    def settle_pack(self, job: SealJob, sealed: SealedPack | None) -> None:
+        self._data.settle_pack(job, sealed)
+
+    def abandon_seal(self, job: SealJob) -> None:
+        self._data.abandon_seal(job)
+
+    def on_sequential(self, prefetch: Callable[[Miss], None]) -> None:
+        """Whom to tell what a sequential reader will want next."""
+        self._data.prefetch = prefetch
+
+    def status(self) -> dict[str, Any]:
+        """Counts for people: files, bytes, what is staged."""
+        return {
+            "files": self.index.files,
+            "bytes": self.index.bytes,
+            "staged_bytes": self.staged_bytes,
+            "unsealed_windows": self.unsealed_windows,
+            "dirty_rows": self.index.dirty,
+            "wal_bytes": self.index.db.wal_bytes(),
+        }
+
+    # -- helpers ---------------------------------------------------------------------------------------------------
+
+    def _may_write(self) -> None:
+        """Every verb that changes something begins here; between two verbs memory may be bounded."""
+        if self.read_only:
+            raise OSError(errno.EROFS, "read-only volume")
+        self.changed = True
+        if self.index.dirty > _DIRTY_LIMIT:
+            self.index.flush()
+            self.index.trim()
+
+    def _accessed(self, inode: Inode) -> None:
+        """relatime: note a read after a change, or once a day."""
+        if self.read_only:
+            return
+        if inode.atime > inode.mtime and inode.atime > inode.ctime and time.time_ns() - inode.atime < _DAY:
+            return
+        inode.atime = time.time_ns()
+        self.index.inodes.changed(inode)
+
+    def _status_changed(self, ino: int) -> None:
+        inode = self.getattr(ino)
+        inode.ctime = time.time_ns()
+        self.index.inodes.changed(inode)
+
+    def _discard(self, inode: Inode) -> None:
+        if inode.ino in self._usage:
+            self.index.inodes.orphan(inode.ino)
+        else:
+            self._purge(inode)
+
+    def _purge_if_unused(self, ino: int) -> None:
+        if ino in self._usage:
+            return
+        inode = self.index.inodes.get(ino)
+        if inode is not None and inode.nlink == 0:
+            self._purge(inode)
+
+    def _purge(self, inode: Inode) -> None:
+        if inode.is_file:
+            self._data.purge(inode)
+        self.index.xattrs.remove_all(inode.ino)
+        self.index.inodes.remove(inode.ino)
+
+
+def _clamped(time_ns: int) -> int:
+    """A time that the index can hold, years 1677 to 2262: as kernel file systems clamp to what theirs can."""
+    return max(-(1 << 63), min((1 << 63) - 1, time_ns))
