@@ -1,0 +1,1 @@
+"""Versions: their records, refs, checkout and publication."""

@@ -1,0 +1,105 @@
+"""Bring a version's index to local disk: from the cache of indexes where it is there unharmed, else from the Store."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+from flyteplugins_vol.errors import IndexDamagedError
+from flyteplugins_vol.history.record import VersionRecord
+from flyteplugins_vol.history.segments import Segments, checkout_segments, hash_file
+from flyteplugins_vol.index.database import IndexDatabase
+from flyteplugins_vol.store.base import ObjectStore
+
+_KEPT = 8  # indexes of versions that the cache keeps
+
+
+class IndexCache:
+    """Index files by version, each with the hashes of its segments beside it. Shared by processes."""
+
+    def __init__(self, cache_dir: str) -> None:
+        self._root = os.path.join(cache_dir, "index")
+        os.makedirs(self._root, mode=0o700, exist_ok=True)
+
+    def checkout(self, store: ObjectStore, record: VersionRecord) -> tuple[str, Segments]:
+        """Path of the version's index, not to be written to, and its segments."""
+        path = self._path(record)
+        segments = self._unharmed(path, record)
+        if segments is None:
+            with tempfile.TemporaryDirectory(dir=self._root, prefix="new-") as room:
+                made = os.path.join(room, "index.db")
+                segments = checkout_segments(store, record.index, made)
+                _check_published(made)
+                self._enter(made, path, segments)
+        return path, segments
+
+    def keep(self, record: VersionRecord, index_file: str, segments: Segments) -> None:
+        """Keep a copy of an index that was just published, for the mounts that follow on this machine."""
+        with tempfile.TemporaryDirectory(dir=self._root, prefix="new-") as room:
+            copy = os.path.join(room, "index.db")
+            copy_file(index_file, copy)
+            self._enter(copy, self._path(record), segments)
+
+    def _path(self, record: VersionRecord) -> str:
+        return os.path.join(self._root, f"{record.locator.hash}.db")
+
+    def _enter(self, made: str, path: str, segments: Segments) -> None:
+        with open(made + ".hashes", "wb") as file:
+            file.write(b"".join(segments.hashes))
+        os.replace(made + ".hashes", path + ".hashes")
+        os.replace(made, path)
+        self._trim()
+
+    def _unharmed(self, path: str, record: VersionRecord) -> Segments | None:
+        try:
+            with open(path + ".hashes", "rb") as file:
+                data = file.read()
+            hashes = hash_file(path)
+            os.utime(path)
+        except FileNotFoundError:
+            return None
+        if data != b"".join(hashes) or os.path.getsize(path) != record.index.size:
+            return None
+        return Segments(record.index, tuple(hashes))
+
+    def _trim(self) -> None:
+        found = [entry for entry in os.scandir(self._root) if entry.name.endswith(".db")]
+        for entry in sorted(found, key=_age)[:-_KEPT]:
+            for path in (entry.path, entry.path + ".hashes"):
+                if os.path.exists(path):
+                    os.unlink(path)
+
+
+def copy_file(source: str, target: str) -> None:
+    """Copy a file, by reference where the file system can (copy_file_range)."""
+    with open(source, "rb", buffering=0) as a, open(target, "wb", buffering=0) as b:
+        os.fchmod(b.fileno(), 0o600)
+        left = os.fstat(a.fileno()).st_size
+        try:
+            while left > 0:
+                done = os.copy_file_range(a.fileno(), b.fileno(), left)
+                if not done:
+                    break
+                left -= done
+        except OSError:
+            a.seek(0)
+            b.seek(0)
+            shutil.copyfileobj(a, b, 1 << 20)
+
+
+def _check_published(path: str) -> None:
+    """A version has no staged bytes: an index that says otherwise would make us read files of its choice."""
+    db = IndexDatabase.open(path, read_only=True)
+    try:
+        if db.sql.execute("SELECT 1 FROM staged LIMIT 1").fetchone() is not None:
+            raise IndexDamagedError(f"the index {path} has staged extents", hint="use another version")
+    finally:
+        db.close()
+
+
+def _age(entry: os.DirEntry[str]) -> float:
+    try:
+        return entry.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

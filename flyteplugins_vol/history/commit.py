@@ -1,0 +1,233 @@
+"""Commit: one moment of a workspace becomes an immutable version.
+
+The write order is packs → index object → version record → ref, and `Committer.publish` holds the last three. A stop
+anywhere leaves the last version whole, objects that nobody refers to, and the data still in the workspace.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+from flyteplugins_vol.errors import CommitError, ObjectMissingError, RefMovedError, VolumeError
+from flyteplugins_vol.history.record import VersionRecord, load_record
+from flyteplugins_vol.history.refs import move_ref, read_ref, ref_key
+from flyteplugins_vol.history.segments import Segments, publish_segments
+from flyteplugins_vol.store.base import ObjectStore
+from flyteplugins_vol.store.container import PACK, object_key, renewed
+from flyteplugins_vol.workspace.sealing import Call, Sealer
+from flyteplugins_vol.workspace.workspace import Workspace
+
+Progress = Callable[[Mapping[str, Any]], None]
+
+_WORKERS = 4  # packs in the making at once: 4 × (16 MiB plain + 16 MiB stored) of memory
+_FREEZE_BELOW = 8 << 20  # staged bytes that may be left for the time when writers are held off
+# Seconds for which an object that no version names is safe from deleters: docs/FORMAT.md, section 8.
+_TRUSTED = 3 * 86_400.0
+_ROUNDS = 3  # rounds of sealing beside busy writers, before they are held off all the same
+
+
+@dataclass(frozen=True)
+class Line:
+    """The line of versions that commits continue: whose they are, and what they build on."""
+
+    volume_name: str
+    volume_id: str
+    writer: str  # unique to this workspace: how a lost answer is told from a competitor
+    author: str | None
+    produced_by: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Base:
+    """What the next version builds on."""
+
+    record: VersionRecord | None
+    segments: Segments | None
+    seen: float  # when its record was last known to be in the store, seconds since 1970
+    first_pack: int  # number of the first pack that it does not name
+
+
+class Snapshot(NamedTuple):
+    """An index file that stays as it is, what it counts, and the number of the first pack that it does not name."""
+
+    path: str
+    counts: dict[str, int]
+    next_pack: int
+
+
+class Committer:
+    """Publishes versions of one workspace, one at a time."""
+
+    def __init__(
+        self, store: ObjectStore, workspace: Workspace, sealer: Sealer, line: Line,
+        base: Base, on_published: Callable[[Base], None],
+    ) -> None:  # fmt: skip
+        self._store = store
+        self._workspace = workspace
+        self._sealer = sealer
+        self._line = line
+        self._base = base
+        self._on_published = on_published
+        self._stored_before = 0
+        self._lock = threading.Lock()
+
+    @property
+    def base(self) -> VersionRecord | None:
+        """The version that the next one builds on."""
+        return self._base.record
+
+    def commit(
+        self, message: str | None, barrier: Callable[[], None], call: Call,
+        freeze: Callable[[], None], thaw: Callable[[], None], progress: Progress,
+    ) -> VersionRecord:  # fmt: skip
+        """Publish the workspace as it is once ``barrier`` has run. Blocks; not in the owner thread.
+
+        Everything that was closed or synced before the call is in the version. Raises `StoreError`, `RefMovedError`,
+        `CommitError`; the workspace is as before then, and the next commit tries again.
+        """
+        with self._lock:
+            barrier()
+            if self.base is not None and self._nothing_to_do(call, message):
+                return self.base
+            if time.time() - self._base.seen > _TRUSTED:
+                self._renew(call)
+            snapshot = self._snapshot(call, freeze, thaw, progress)
+            try:
+                record, segments = self.publish(snapshot, message, progress)
+                self._base = Base(record, segments, time.time(), snapshot.next_pack)
+                self._on_published(self._base)
+            except BaseException:
+                call(self._mark_changed)
+                raise
+            finally:
+                call(self._release)
+            return record
+
+    def publish(self, snapshot: Snapshot, message: str | None, progress: Progress) -> tuple[VersionRecord, Segments]:
+        """Index object, version record, ref, in this order. The packs are in the Store already."""
+        progress({"phase": "index"})
+        published = publish_segments(self._store, snapshot.path, self._base.segments)
+        uploaded = self._sealer.stored_bytes
+        record = self._record(published.segments, message, {
+            **snapshot.counts,
+            "index_bytes": os.path.getsize(snapshot.path),
+            "new_pack_bytes": uploaded - self._stored_before,
+            "new_index_bytes": published.bytes,
+        })  # fmt: skip
+        progress({"phase": "version"})
+        if not self._store.create(record.locator.key, record.encode()):
+            raise CommitError(f"{record.locator} exists with other content", hint="report this: it cannot happen")
+        self._move_ref(record)
+        self._stored_before = uploaded
+        return record, published.segments
+
+    def _renew(self, call: Call) -> None:
+        """After days without a commit: see that the base exists, and store again what no version names yet.
+
+        A deleter spares such objects for some days only. Raises `VersionNotFoundError`, `StoreError`.
+        """
+        if self.base is not None:
+            load_record(self._store, self.base.locator)
+        blocks = self._workspace.index.blocks
+        for number, name in call(blocks.packs_from, self._base.first_pack):
+            data = self._store.get(object_key(PACK, name))
+            if data is None:
+                raise ObjectMissingError(
+                    f"pack {name} was deleted from {self._store.url} before a version named it",
+                    hint="copy the files that can still be read to a new volume",
+                )
+            again = renewed(PACK, name, data)
+            self._store.create(object_key(PACK, again.name), again.data)
+            call(blocks.rename_pack, number, again.name)
+        self._base = replace(self._base, seen=time.time())
+
+    def _snapshot(
+        self, call: Call, freeze: Callable[[], None], thaw: Callable[[], None], progress: Progress
+    ) -> Snapshot:
+        total = call(lambda: self._workspace.staged_bytes)
+
+        def tell(left: int) -> None:
+            progress({"phase": "upload", "done": max(0, total - left), "total": total})
+
+        tell(total)
+        for _ in range(_ROUNDS):
+            if call(lambda: self._workspace.staged_bytes) <= _FREEZE_BELOW:
+                break
+            self._sealer.run_round(_WORKERS, tell)
+        freeze()
+        try:
+            self._sealer.drain(_WORKERS, tell)
+            return call(self._freeze_index)
+        finally:
+            thaw()
+
+    def _freeze_index(self) -> Snapshot:
+        path = self._workspace.snapshot()
+        index = self._workspace.index
+        packs, pack_bytes = index.blocks.totals()
+        counts = {"files": index.files, "bytes": index.bytes, "packs": packs, "pack_bytes": pack_bytes}
+        return Snapshot(path, counts, index.blocks.next_pack)
+
+    def _nothing_to_do(self, call: Call, message: str | None) -> bool:
+        """Whether the version to be would equal the one that this volume has already."""
+        own = self.base is not None and self.base.volume_id == self._line.volume_id
+        return own and message is None and not call(lambda: self._workspace.changed)
+
+    def _record(self, segments: Segments, message: str | None, stats: Mapping[str, int]) -> VersionRecord:
+        line, base = self._line, self.base
+        own = base is not None and base.volume_id == line.volume_id
+        return VersionRecord(
+            volume_name=line.volume_name,
+            volume_id=line.volume_id,
+            sequence=base.sequence + 1 if own and base is not None else 1,
+            index=segments.map,
+            parents=(str(base.locator),) if base is not None else (),
+            created=datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            message=message,
+            author=line.author,
+            produced_by=line.produced_by,
+            stats=stats,
+            writer=line.writer,
+            store_url=self._store.url,
+        )
+
+    def _move_ref(self, record: VersionRecord) -> None:
+        key = ref_key(record.volume_name, record.volume_id)
+        there = read_ref(self._store, key)
+        base = self.base
+        expected = base.locator.file if base is not None and base.volume_id == record.volume_id else None
+        # A ref that this workspace wrote names a commit of its own whose answer was lost: it failed for whoever asked.
+        ours = there is not None and there.writer == self._line.writer
+        if ours or (there.version if there is not None else None) == expected:
+            tag = there.tag if there is not None else None
+            if move_ref(self._store, key, record.locator, self._line.writer, tag) is not None:
+                return
+            there = read_ref(self._store, key)
+        raise RefMovedError(
+            f"somebody else committed to volume {record.volume_name} ({record.volume_id}) meanwhile: its ref names "
+            f"{there.version if there is not None else 'nothing'}, this commit builds on {expected or 'nothing'}",
+            hint=f"nothing is lost: what you committed is the version {record.locator}; load it and fork it",
+        )
+
+    def _mark_changed(self) -> None:
+        self._workspace.changed = True
+
+    def _release(self) -> None:
+        self._workspace.publishing = False
+
+
+def as_commit_error(error: BaseException, log_path: str | None) -> VolumeError:
+    """The error that a failed commit shows: ours as it is, anything else with where to look."""
+    if isinstance(error, VolumeError):
+        return error
+    where = f", details in {log_path}" if log_path else ""
+    return CommitError(
+        f"the commit failed: {type(error).__name__}: {error}{where}",
+        hint="the mount lives on and the data is kept on local disk: commit again",
+    )

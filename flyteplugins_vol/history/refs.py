@@ -1,0 +1,77 @@
+"""Refs: mutable names for versions, moved only from the version that the mover builds on."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from flyteplugins_vol.errors import NewerFormatError, RecordDamagedError, UsageError
+from flyteplugins_vol.history.record import Locator, volume_prefix
+from flyteplugins_vol.store.base import ObjectStore
+
+FORMAT = "flytevol/ref"
+FORMAT_VERSION = 1
+MAIN = "main"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_UPGRADE = "install a newer release of flyteplugins-vol"
+
+
+@dataclass(frozen=True)
+class Ref:
+    """What a ref says: the file name of a version record, and the id of the writer that put it there."""
+
+    version: str
+    writer: str
+    tag: str
+
+
+def ref_key(volume_name: str, volume_id: str, ref: str = MAIN) -> str:
+    """Key of a ref in its store. Raises `UsageError` for a name that none can have."""
+    if not _NAME.fullmatch(ref):
+        raise UsageError(
+            f"{ref!r} cannot name a ref", hint="use 1 to 63 letters, digits, '.', '_' and '-', the first no sign"
+        )
+    return f"{volume_prefix(volume_name, volume_id)}/refs/{ref}.json"
+
+
+def read_ref(store: ObjectStore, key: str) -> Ref | None:
+    """The ref, or None if it was never set. One GET. Raises `RecordDamagedError`, `NewerFormatError`."""
+    found = store.get_tagged(key)
+    if found is None:
+        return None
+    try:
+        body: dict[str, Any] = json.loads(found.data)
+        if body["format"] != FORMAT:
+            raise ValueError(f"its format is {body['format']!r}")
+        # Whoever reads a ref may go on to move it: so what only writers must know is refused here as well.
+        needs = [*body["requires"], *body["requires_to_write"]]
+        if body["format_version"] > FORMAT_VERSION or needs:
+            raise NewerFormatError(
+                f"{store.url}/{key} has format {body['format_version']} and needs {needs or 'nothing else'}; "
+                f"this release reads format {FORMAT_VERSION}",
+                hint=_UPGRADE,
+            )
+        return Ref(str(body["version"]), str(body["writer"]), found.tag)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordDamagedError(
+            f"{store.url}/{key} is not a ref: {error}", hint="use the locator of a version instead"
+        ) from error
+
+
+def move_ref(store: ObjectStore, key: str, version: Locator, writer: str, tag: str | None) -> str | None:
+    """Let the ref name a version if it still has ``tag`` (None: if there is none). The new tag; None: lost."""
+    body: dict[str, Any] = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "requires": [],
+        "requires_to_write": [],
+        "version": version.file,
+        "writer": writer,
+        # unique bytes for each move: a store whose tag is a hash of the content would else repeat a tag
+        "moved": datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+    }
+    return store.replace(key, json.dumps(body, sort_keys=True, separators=(",", ":")).encode(), tag)
