@@ -1,0 +1,72 @@
+"""Commits of a live mount: one after the other, on request and by the clock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import trio
+
+from flyteplugins_vol.errors import UsageError, VolumeError
+from flyteplugins_vol.mount.kernel_thread import KernelThread
+from flyteplugins_vol.mount.protocols import Progress, Session
+from flyteplugins_vol.mount.scheduler import SchedulerClosedError
+
+log = logging.getLogger(__name__)
+
+
+class Commits:
+    """Runs `Session.commit` in a worker thread, which goes on when whoever waits is cancelled. Main thread."""
+
+    def __init__(self, kernel: KernelThread, session: Session, *, read_only: bool) -> None:
+        self._kernel = kernel
+        self._session = session
+        self._read_only = read_only
+        self._one_at_a_time = trio.Lock()
+        self._seen_changes = 0
+
+    async def commit(self, message: str | None, progress: Progress) -> dict[str, Any]:
+        """Publish a version and return its record; the `VolumeError` of a commit that did not happen."""
+        if self._read_only:
+            raise UsageError("this mount is read-only", hint="fork the version and mount the fork")
+        async with self._one_at_a_time:
+            changes = self._kernel.operations.changes
+            record = await trio.to_thread.run_sync(self._commit, message, progress, abandon_on_cancel=True)
+            self._seen_changes = changes
+            return record
+
+    async def commit_changes(self, message: str) -> None:
+        """Commit if there was any change since the last commit; a failure is only logged."""
+        if self._read_only or self._kernel.operations.changes == self._seen_changes:
+            return
+        try:
+            await self.commit(message, _unheard)
+        except VolumeError as error:
+            log.error("%s did not happen: %s: %s", message, error.kind, error.message)
+        except Exception:
+            log.exception("%s failed", message)
+
+    async def run_by_the_clock(self, seconds: float) -> None:
+        while True:
+            await trio.sleep(seconds)
+            await self.commit_changes("autocommit")
+
+    async def settle(self) -> None:
+        """Wait for a commit that is under way."""
+        async with self._one_at_a_time:
+            pass
+
+    def _commit(self, message: str | None, progress: Progress) -> dict[str, Any]:
+        kernel = self._kernel
+        try:
+            record = self._session.commit(message, kernel.barrier, kernel.call, kernel.freeze, kernel.thaw, progress)
+        finally:
+            with suppress(SchedulerClosedError):
+                kernel.thaw()  # whatever went wrong, programs go on
+        return record.to_wire()
+
+
+def _unheard(_: Mapping[str, Any]) -> None:
+    pass

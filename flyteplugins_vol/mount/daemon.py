@@ -1,0 +1,319 @@
+"""The daemon of one mount: ``python -m flyteplugins_vol.mount.daemon``, started by `client.MountClient`.
+
+Main thread: trio, with the control socket, uploads, autocommit, signals and an eye on the client. Kernel thread
+(`kernel_thread`): the file system. How a mount ends:
+
+| cause                           | what is not committed                               |
+|---------------------------------|-----------------------------------------------------|
+| request ``unmount``             | kept for a resume, or dropped with ``keep: false``  |
+| request ``abandon``             | dropped, without waiting for anything               |
+| SIGTERM, SIGINT                 | committed if the mount has autocommit; else kept    |
+| the client process is gone      | kept; nothing is published that was not asked for   |
+| unmounted from outside          | kept                                                |
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+import trio
+
+from flyteplugins_vol.errors import MountFailedError, UsageError, VolumeError
+from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.mount import control, kernel_mounts, logs, workspace_lock
+from flyteplugins_vol.mount.commits import Commits
+from flyteplugins_vol.mount.control_server import ControlServer
+from flyteplugins_vol.mount.handshake import Handshake
+from flyteplugins_vol.mount.kernel_thread import KernelThread
+from flyteplugins_vol.mount.protocols import Call, Progress, Session, SessionFactory
+from flyteplugins_vol.mount.uploads import Uploader
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds for which a worker thread may keep the GIL from the kernel thread; the default of 5 ms is 50 requests."""
+
+_GENTLE_SECONDS = 25.0  # for a last commit, the flush and a clean unmount: Kubernetes kills 30 s after its SIGTERM
+_HARD_SECONDS = 10.0  # for the rest, which waits for nobody else
+_REPLY_SECONDS = 1.0
+
+
+def main(open_session: SessionFactory | None = None) -> NoReturn:
+    """Serve the mount that standard input describes, until it ends. Never returns: no thread may keep it alive."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # memory holds credentials
+    handshake = Handshake()
+    spec, client = handshake.receive()
+    logs.set_up(spec.store_options)
+    os.chdir("/")  # the directory that the client was in can be removed or unmounted
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    status = 1
+    try:
+        _serve(spec, client, handshake, open_session or _default_session)
+        status = 0
+    except VolumeError as error:
+        log.error("%s: %s", error.kind, error.message)
+        handshake.error(error)
+    except BaseException as error:
+        log.critical("the daemon failed", exc_info=error)
+        failure = f"the daemon of the mount failed: {error!r}"
+        handshake.error(MountFailedError(failure, hint=f"its log is {spec.log_path}"))
+    logging.shutdown()
+    os._exit(status)  # an upload that hangs in a worker thread must not keep the process
+
+
+def _serve(spec: MountSpec, client: int | None, handshake: Handshake, open_session: SessionFactory) -> None:
+    lock = None if spec.read_only else workspace_lock.hold(spec, client)
+    try:
+        trio.run(Daemon(spec, client, handshake, open_session).run)
+    finally:
+        kernel_mounts.unmount_by_force(spec.mount_path)  # nothing to do, unless all else failed
+        if lock is not None:
+            os.close(lock)
+
+
+def _default_session(spec: MountSpec, call: Call, progress: Progress) -> Session:
+    from flyteplugins_vol.history.session import open_session
+
+    return open_session(spec, call, progress)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a mount is to end."""
+
+    why: str
+    keep: bool = True  # what is not committed stays, for the next mount to resume
+    flush: bool = True  # the kernel's dirty pages are wanted first
+    commit: bool = False
+    gentle: bool = True  # wait for what is under way
+
+
+class Daemon:
+    """What the main thread does. `run` returns when the mount has ended well, and raises why it did not."""
+
+    def __init__(self, spec: MountSpec, client: int | None, handshake: Handshake, open_session: SessionFactory) -> None:
+        self._spec = spec
+        self._client = client
+        self._handshake = handshake
+        self._ending: Ending | None = None
+        self._to_end = trio.Event()
+        self._ended = trio.Event()
+        self._gentle = trio.CancelScope()
+        self._uploader: Uploader | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._kernel = KernelThread(spec, open_session, progress=handshake.progress, staged=self._staged)
+
+    async def run(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._watch_signals)
+            nursery.start_soon(self._watch_client)
+            self._kernel.start()
+            unable = await self._mount()
+            if unable is None:
+                await self._serve(nursery, self._kernel.mounted.result())
+            nursery.cancel_scope.cancel()
+        if unable is not None:  # raised out here as itself: a nursery would wrap it in a group
+            raise unable
+        if (failure := self._kernel.ended.exception()) is not None:
+            raise failure
+
+    # -------------------------------------------------------------------------------------------- start
+
+    async def _mount(self) -> BaseException | None:
+        """None when the mount answers, else why it never will. A request to end does not have to wait for it."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when, self._to_end, nursery.cancel_scope)
+            await _done(self._kernel.mounted)
+            if self._kernel.mounted.exception() is None:
+                await _in_thread(os.stat, self._spec.mount_path)  # through the kernel and back
+            nursery.cancel_scope.cancel()
+        if self._ending is not None:
+            return MountFailedError(f"stopped before the volume was mounted: {self._ending.why}")
+        gc.collect()
+        gc.freeze()  # what is loaded by now stays; no later collection need look at it
+        return self._kernel.mounted.exception()
+
+    async def _serve(self, nursery: trio.Nursery, session: Session) -> None:
+        self._commits = Commits(self._kernel, session, read_only=self._spec.read_only)
+        self._start_background(nursery, session)
+        server = self._start_control(nursery)
+        await self._to_end.wait()
+        await self._end()
+        self._ended.set()
+        await server.close(_REPLY_SECONDS)
+
+    def _start_background(self, nursery: trio.Nursery, session: Session) -> None:
+        nursery.start_soon(self._watch_kernel)
+        if self._spec.read_only:
+            return
+        self._uploader = Uploader(session.sealer, self._spec.max_uploads)
+        nursery.start_soon(self._uploader.run)
+        if self._spec.autocommit:
+            nursery.start_soon(self._commits.run_by_the_clock, self._spec.autocommit)
+
+    def _start_control(self, nursery: trio.Nursery) -> ControlServer:
+        path = control.socket_path(self._spec.meta_dir, os.getpid())
+        handlers = {
+            "status": self._status,
+            "commit": self._commit,
+            "unmount": self._unmount,
+            "abandon": self._abandon,
+        }
+        server = ControlServer(path, handlers)
+        nursery.start_soon(server.run)
+        log.info("volume %s is mounted at %s", self._spec.volume_name, self._spec.mount_path)
+        self._handshake.ready({"pid": os.getpid(), "control": path, "mount_path": self._spec.mount_path})
+        return server
+
+    def _staged(self) -> None:
+        """Any thread: there may be something to upload."""
+        if self._uploader is not None and self._token is not None:
+            self._token.run_sync_soon(self._uploader.notice, idempotent=True)
+
+    # ----------------------------------------------------------------------------------------- requests
+
+    async def _status(self, _: Mapping[str, Any], __: Progress) -> dict[str, Any]:
+        session = self._kernel.mounted.result()
+        status: dict[str, Any] = await trio.to_thread.run_sync(self._kernel.call, session.status)
+        mount = {
+            "pid": os.getpid(),
+            "client": self._client,
+            "mount_path": self._spec.mount_path,
+            "log_path": self._spec.log_path,
+            "requests": dict(self._kernel.operations.counts),
+        }
+        return {**status, **mount}
+
+    async def _commit(self, request: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+        message = request.get("message")
+        if not isinstance(message, (str, type(None))):
+            raise UsageError("a commit's message is a string or null")
+        return await self._commits.commit(message, progress)
+
+    async def _unmount(self, request: Mapping[str, Any], _: Progress) -> dict[str, Any]:
+        keep = request.get("keep")
+        if not isinstance(keep, bool):
+            raise UsageError("an unmount says whether to keep what is not committed: true or false")
+        self._end_soon(Ending("unmount was asked for", keep=keep, flush=keep))
+        await self._ended.wait()
+        return {}
+
+    async def _abandon(self, _: Mapping[str, Any], __: Progress) -> dict[str, Any]:
+        self._end_soon(Ending("abandon was asked for", keep=False, flush=False, gentle=False))
+        await self._ended.wait()
+        return {}
+
+    # ------------------------------------------------------------------------------------------ watches
+
+    async def _watch_signals(self, task_status: trio.TaskStatus[None]) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            task_status.started()
+            async for number in signals:
+                name = signal.Signals(number).name
+                self._end_soon(Ending(f"received {name}", commit=self._spec.autocommit is not None))
+
+    async def _watch_client(self) -> None:
+        if self._client is None:
+            return
+        try:
+            pidfd = os.pidfd_open(self._client)
+        except ProcessLookupError:
+            pass
+        else:
+            if os.getppid() == self._client:  # else it has gone, and its number may be another's by now
+                await trio.lowlevel.wait_readable(pidfd)
+            os.close(pidfd)
+        self._end_soon(Ending(f"the client, process {self._client}, is gone"))
+
+    async def _watch_kernel(self) -> None:
+        await _done(self._kernel.ended)
+        self._end_soon(Ending("unmounted from outside", flush=False))
+
+    # ---------------------------------------------------------------------------------------------- end
+
+    def _end_soon(self, ending: Ending) -> None:
+        """The first cause decides, but an abandon comes before all others: it must not wait for them."""
+        if self._ending is None or (self._ending.gentle and not ending.gentle):
+            log.info("the mount ends: %s", ending.why)
+            self._ending = ending
+            self._to_end.set()
+        if not ending.gentle:
+            self._gentle.cancel()
+
+    async def _end(self) -> None:
+        assert self._ending is not None
+        with self._gentle:
+            with trio.move_on_after(_GENTLE_SECONDS) as limit:
+                await self._end_gently(self._ending)
+            if limit.cancelled_caught:
+                log.error("the mount did not end gently within %.0f s and is cut off", _GENTLE_SECONDS)
+        with trio.fail_after(_HARD_SECONDS):
+            await _in_thread(self._kernel.stop)
+            await _done(self._kernel.ended)
+            if self._kernel.ended.exception() is None:
+                await _in_thread(self._kernel.finish, _closing(self._ending))
+
+    async def _end_gently(self, ending: Ending) -> None:
+        await self._commits.settle()
+        if ending.commit:
+            await self._commits.commit_changes("autocommit at exit")
+        if self._kernel.ended.done():
+            return
+        try:
+            await _in_thread(kernel_mounts.unmount, self._spec.mount_path)
+        except OSError as error:
+            log.info("in use (%s): the mount is detached", error)
+            if ending.flush:
+                await self._flush()
+
+    async def _flush(self) -> None:
+        try:
+            await _in_thread(self._kernel.barrier)
+        except Exception as error:
+            log.error("what programs wrote to open files last is lost: %s", error)
+
+
+def _closing(ending: Ending) -> Callable[[Session], None]:
+    if ending.gentle:
+        return lambda session: session.close(ending.keep)
+    return lambda session: session.abandon()
+
+
+async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
+async def _in_thread(function: Callable[..., T], *args: Any) -> T:
+    return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+
+
+async def _done(future: Future[Any]) -> None:
+    """Wait for the end of a future that another thread settles."""
+    event = trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def settled(_: Future[Any]) -> None:
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(event.set)
+
+    future.add_done_callback(settled)
+    await event.wait()
+
+
+if __name__ == "__main__":
+    main()

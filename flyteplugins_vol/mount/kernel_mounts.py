@@ -1,0 +1,87 @@
+"""What is mounted where, as the kernel tells it, and how to unmount it."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import shutil
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+
+FSTYPE = "fuse.flytevol"
+
+_FORCE, _DETACH, _NOFOLLOW = 1, 2, 8  # umount2(2)
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+_UNMOUNT_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class KernelMount:
+    """One line of ``/proc/self/mountinfo``; ``device`` is the minor number, which names a FUSE connection."""
+
+    path: str
+    fstype: str
+    device: int
+
+    @property
+    def is_ours(self) -> bool:
+        return self.fstype == FSTYPE
+
+
+def mount_at(path: str) -> KernelMount | None:
+    """The topmost mount whose mount point is exactly ``path`` (absolute, without symlinks)."""
+    found: KernelMount | None = None
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            fields = line.split()
+            if _unescaped(fields[4]) == path:
+                fstype = fields[fields.index("-") + 1]
+                found = KernelMount(path, fstype, int(fields[2].split(":")[1]))
+    return found
+
+
+def unmount(path: str, *, lazy: bool = False) -> None:
+    """Unmount, or with ``lazy`` detach. `OSError`: EBUSY when something inside is in use, EINVAL: nothing is mounted.
+
+    Root calls the kernel; everybody else asks fusermount3, which may do this for the mounts of whoever calls it.
+    """
+    if os.geteuid() == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.umount2(os.fsencode(path), _NOFOLLOW | (_DETACH if lazy else 0)) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return
+    if mount_at(path) is None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    program = shutil.which("fusermount3") or "fusermount3"
+    command = [program, "-u", *(["-z"] if lazy else []), "--", path]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_UNMOUNT_SECONDS, check=False
+    )
+    if done.returncode != 0:
+        raise OSError(errno.EBUSY, done.stderr.strip() or "fusermount3 failed")
+
+
+def unmount_by_force(path: str) -> None:
+    """Detach, and abort the connection if its daemon does not answer: whoever waits inside gets an error.
+
+    The last resort, of root and of the mount's owner; does nothing when nothing of ours is mounted there.
+    """
+    mount = mount_at(path)
+    if mount is None or not mount.is_ours:
+        return
+    with suppress(OSError), open(f"/sys/fs/fuse/connections/{mount.device}/abort", "w") as abort:
+        abort.write("1")
+    if os.geteuid() == 0:
+        # MNT_FORCE aborts as well, also where the control file system is not mounted; it need not unmount by itself.
+        ctypes.CDLL(None).umount2(os.fsencode(path), _NOFOLLOW | _FORCE)
+    with suppress(OSError, subprocess.TimeoutExpired):
+        unmount(path, lazy=True)
+
+
+def _unescaped(field: str) -> str:
+    """Mountinfo writes blank, tab, newline and backslash as three octal digits."""
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)

@@ -1,0 +1,149 @@
+"""The kernel thread: opens the session, mounts, answers the kernel, and owns the workspace until the end.
+
+Everything that touches the workspace happens here, from its opening to its closing; the daemon's main thread asks for
+it with `KernelThread.call`. The thread goes on serving such calls after the file system is unmounted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from flyteplugins_vol.errors import MountFailedError
+from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.mount import pyfuse3_driver
+from flyteplugins_vol.mount.barrier import Barrier
+from flyteplugins_vol.mount.operations import Operations
+from flyteplugins_vol.mount.protocols import Progress, Session, SessionFactory
+from flyteplugins_vol.mount.scheduler import Scheduler, SchedulerClosedError, Task
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class KernelThread:
+    """One mount. ``mounted`` is done when it can be used, or has the reason why not; ``ended`` when it is no more.
+
+    ``ended`` comes with `stop`, with an unmount from outside, or with an error that the thread did not survive.
+    """
+
+    def __init__(
+        self, spec: MountSpec, open_session: SessionFactory, *, progress: Progress, staged: Callable[[], None]
+    ) -> None:
+        self.mounted: Future[Session] = Future()
+        self.ended: Future[None] = Future()
+        self._spec = spec
+        self._open_session = open_session
+        self._progress = progress
+        self._staged = staged
+        self._scheduler = Scheduler()
+        self._barrier = Barrier(spec.mount_path, pyfuse3_driver.Pyfuse3Driver.write_back)
+        self._until_finish: list[Task] = []
+        self._finishing = False
+        self._connected = False
+        self._thread = threading.Thread(target=self._run, name="kernel", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    # ----------------------------------------------------------------- any thread, once mounted is done
+
+    def call(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run in the owner's thread, see `Scheduler.call`."""
+        return self._scheduler.call(fn, *args)
+
+    def barrier(self) -> None:
+        """Have the kernel hand over what was written to files that are still open."""
+        self._barrier.flush(self.call(self._session.workspace.writers))
+
+    def freeze(self) -> None:
+        self.call(self.operations.freeze)
+
+    def thaw(self) -> None:
+        self.call(self.operations.thaw)
+
+    def stop(self) -> None:
+        """Stop answering and end the connection; requests that wait get ENOTCONN. `ended` follows."""
+        with suppress(SchedulerClosedError):
+            self.call(self._stop)
+
+    def finish(self, close_session: Callable[[Session], None]) -> None:
+        """After `ended`: close the session, in its owner's thread, and end the thread."""
+        try:
+            self.call(close_session, self._session)
+        finally:
+            self.call(self._finish)
+            self._thread.join()
+
+    # ------------------------------------------------------------------------------------- owner thread
+
+    def _run(self) -> None:
+        self._scheduler.adopt()
+        try:
+            self._session = self._open_session(self._spec, self.call, self._progress)
+            try:
+                self._mount()
+            except BaseException:
+                self._session.close(True)
+                raise
+        except BaseException as error:
+            self.mounted.set_exception(error)
+            return
+        try:
+            self._scheduler.run(self._serve())
+        except BaseException as error:
+            log.critical("the kernel thread failed; the mount ends, what was written is kept", exc_info=error)
+            self._disconnect()
+            self._session.close(True)
+            if not self.ended.done():
+                self.ended.set_exception(error)
+
+    def _mount(self) -> None:
+        self.operations = Operations(
+            self._session.workspace,
+            self._session.fetcher,
+            self._scheduler,
+            error=pyfuse3_driver.error,
+            secret=self._barrier.secret,
+            staged=self._staged,
+        )
+        self._driver = pyfuse3_driver.Pyfuse3Driver(
+            self.operations, self._scheduler, self._spec, our_threads=self._barrier.threads
+        )
+        try:
+            self._driver.mount()
+        except RuntimeError as error:
+            raise MountFailedError(
+                f"could not mount at {self._spec.mount_path}: {error}",
+                hint=f"the reason is in the daemon's log, {self._spec.log_path}",
+            ) from error
+        self._connected = True
+
+    async def _serve(self) -> None:
+        self.mounted.set_result(self._session)
+        await self._driver.serve()
+        self._disconnect()
+        self.ended.set_result(None)
+        while not self._finishing:
+            await self._scheduler.wait_in(self._until_finish)
+
+    def _stop(self) -> None:
+        if self._connected:
+            self._driver.stop()
+            self._scheduler.abort_parked()
+
+    def _disconnect(self) -> None:
+        if self._connected:
+            self._connected = False
+            with suppress(Exception):  # unmounted by somebody else meanwhile
+                self._driver.close()
+
+    def _finish(self) -> None:
+        self.operations.close()
+        self._finishing = True
+        self._scheduler.wake_all(self._until_finish)

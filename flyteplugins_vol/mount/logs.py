@@ -1,0 +1,41 @@
+"""The daemon's log: lines on stderr, which is a file of mode 0600, without the values of any credential."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+_FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
+_SHORTEST_SECRET = 8  # shorter values (a region, "true") say nothing, and would be found in other words
+_OPEN_NAMES = ("endpoint", "region", "url", "style", "path", "timeout", "account_name")
+
+
+def set_up(secret_options: Mapping[str, Any]) -> None:
+    """Log to stderr from now on, with every value in ``secret_options`` (nested) replaced where it turns up."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Redacting(_secrets(secret_options)))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    faulthandler.enable(sys.stderr)
+
+
+class _Redacting(logging.Formatter):
+    def __init__(self, secrets: Iterable[str]) -> None:
+        super().__init__(_FORMAT)
+        self._secrets = sorted(set(secrets), key=len, reverse=True)
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        for secret in self._secrets:
+            line = line.replace(secret, "***")
+        return line
+
+
+def _secrets(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _secrets(value)  # pyright: ignore[reportUnknownArgumentType]
+        elif isinstance(value, str) and len(value) >= _SHORTEST_SECRET and not name.endswith(_OPEN_NAMES):
+            yield value

@@ -1,0 +1,388 @@
+"""From kernel requests to verbs of the workspace, in plain values: inode numbers, names as bytes, bytes.
+
+A driver calls these coroutines and packs what they return; each ends in a value or in the driver's own error, made from
+an errno, and in nothing else (`errnos`): an exception inside the file system is one request's EIO, and the mount lives.
+
+Three kinds, by when they wait:
+- answers (`_answers`): never, so that a request runs to its reply in one go;
+- changes (`_changes`): while a commit has frozen the tree, which is short;
+- `read` parks on a miss, `write` also while staging is full, `fsync` until the local disk has the bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import stat
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from flyteplugins_vol.model import ROOT_INO, AttrChange, Caller, Inode, StatFs
+from flyteplugins_vol.mount import errnos
+from flyteplugins_vol.mount.directory_handle import DOTS, DirectoryHandle
+from flyteplugins_vol.mount.group_sync import GroupSync
+from flyteplugins_vol.mount.protocols import Fetcher, Workspace
+from flyteplugins_vol.mount.scheduler import Scheduler, Task
+
+log = logging.getLogger(__name__)
+
+SECRET_PREFIX = b".flytevol-"
+"""Names that begin so may be secret ones (see `barrier`): drivers must not let the kernel keep them."""
+
+_NAME_MAX = 256
+_FETCHES = 100  # a read that still misses after so many fetches is a bug, or a cache smaller than one request
+_UPLOAD_NOTICE = 16 << 20  # bytes written after which the uploader is told, as it is with every tick: one pack's worth
+
+P = ParamSpec("P")
+R = TypeVar("R")
+Emit = Callable[[bytes, Inode, int], bool]
+"""Add an entry (name, inode, cookie after it) to the reply; False: it is full."""
+
+
+def _answers(
+    verb: Callable[Concatenate[Operations, P], R],
+) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
+    name = verb.__name__
+
+    @functools.wraps(verb)
+    async def guarded(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
+        self.counts[name] += 1
+        try:
+            return verb(self, *args, **kwargs)
+        except Exception as error:
+            raise self.failed(error, name, args) from None
+
+    return guarded
+
+
+def _changes(
+    verb: Callable[Concatenate[Operations, P], R],
+) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
+    name = verb.__name__
+
+    @functools.wraps(verb)
+    async def guarded(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
+        self.counts[name] += 1
+        try:
+            while self.frozen:
+                await self.scheduler.park(self.until_thaw)
+            return verb(self, *args, **kwargs)
+        except Exception as error:
+            raise self.failed(error, name, args) from None
+
+    return guarded
+
+
+def _waits(
+    verb: Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
+    name = verb.__name__
+
+    @functools.wraps(verb)
+    async def guarded(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
+        self.counts[name] += 1
+        try:
+            return await verb(self, *args, **kwargs)
+        except Exception as error:
+            raise self.failed(error, name, args) from None
+
+    return guarded
+
+
+class Operations:
+    """What a driver may ask for. Owner thread only; ``counts`` is the number of requests of each kind so far."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        fetcher: Fetcher,
+        scheduler: Scheduler,
+        *,
+        error: Callable[[int], Exception],
+        secret: bytes = b"",
+        staged: Callable[[], object] = bool,
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.error = error
+        self.scheduler = scheduler
+        self.frozen = False
+        self.until_thaw: list[Task] = []
+        self._workspace = workspace
+        self._fetcher = fetcher
+        self._secret = secret
+        self._staged = staged
+        self._until_room: list[Task] = []
+        self._unnoticed = 0
+        self._sync = GroupSync(scheduler, workspace.begin_sync)
+        self._directories: dict[int, DirectoryHandle] = {}
+        self._next_handle = 1
+        scheduler.tend(self._is_dirty, self._tick, self._wake_writers)
+
+    def failed(self, error: Exception, verb: str, args: tuple[object, ...]) -> Exception:
+        """What a request that met ``error`` ends with."""
+        return self.error(errnos.answer(error, lambda: self._describe(verb, args)))
+
+    # ------------------------------------------------------------------------------ names and attributes
+
+    @_answers
+    def lookup(self, parent: int, name: bytes) -> Inode | None:
+        """The inode of a name, counted as known to the kernel; None when there is no such name."""
+        workspace = self._workspace
+        if name == b".":  # also of a file: how the kernel comes back to an inode that it has dropped
+            inode = workspace.getattr(parent)
+        elif name.startswith(SECRET_PREFIX) and self._is_secret(parent, name):
+            inode = workspace.getattr(int(name[len(self._secret) :]))
+        else:
+            inode = workspace.lookup(parent, name)
+        if inode is not None:
+            workspace.remember(inode.ino)
+        return inode
+
+    @_answers
+    def getattr(self, ino: int) -> Inode:
+        return self._workspace.getattr(ino)
+
+    @_changes
+    def setattr(self, ino: int, changes: AttrChange, caller: Caller) -> Inode:
+        return self._workspace.setattr(ino, changes, caller)
+
+    @_answers
+    def readlink(self, ino: int) -> bytes:
+        return self._workspace.readlink(ino)
+
+    @_answers
+    def access(self, ino: int, mask: int, caller: Caller) -> bool:
+        """Asked only on mounts without ``default_permissions``, which root alone can reach.
+
+        Root may do everything but execute a file that nobody may execute.
+        """
+        inode = self._workspace.getattr(ino)
+        return not (mask & os.X_OK and inode.is_file and not inode.mode & 0o111)
+
+    @_changes
+    def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Inode:
+        return self._known(self._workspace.mknod(parent, name, mode, rdev, caller))
+
+    @_changes
+    def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Inode:
+        return self._known(self._workspace.mkdir(parent, name, mode, caller))
+
+    @_changes
+    def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Inode:
+        return self._known(self._workspace.symlink(parent, name, target, caller))
+
+    @_changes
+    def link(self, ino: int, new_parent: int, new_name: bytes) -> Inode:
+        return self._known(self._workspace.link(ino, new_parent, new_name))
+
+    @_changes
+    def unlink(self, parent: int, name: bytes) -> None:
+        self._workspace.unlink(parent, name)
+
+    @_changes
+    def rmdir(self, parent: int, name: bytes) -> None:
+        self._workspace.rmdir(parent, name)
+
+    @_changes
+    def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
+        self._workspace.rename(parent, name, new_parent, new_name, flags)
+
+    @_changes
+    def forget(self, ino: int, n: int) -> None:
+        """A change, since the last forget of an unlinked inode removes it."""
+        self._workspace.forget(ino, n)
+
+    @_answers
+    def statfs(self) -> StatFs:
+        return self._workspace.statfs()
+
+    # -------------------------------------------------------------------------------------------- files
+
+    @_changes
+    def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> Inode:
+        """Make a regular file and open it; without O_EXCL, open the one that is there."""
+        workspace = self._workspace
+        try:
+            inode = workspace.mknod(parent, name, stat.S_IFREG | stat.S_IMODE(mode), 0, caller)
+        except FileExistsError:
+            found = None if flags & os.O_EXCL else workspace.lookup(parent, name)
+            if found is None:
+                raise
+            inode = found
+            if flags & os.O_TRUNC:
+                inode = workspace.setattr(inode.ino, AttrChange(size=0), caller)
+        workspace.open(inode.ino, flags & ~os.O_TRUNC)
+        return self._known(inode)
+
+    @_answers
+    def open(self, ino: int, flags: int) -> None:
+        """O_TRUNC is the driver's to see to, with `setattr`."""
+        self._workspace.open(ino, flags)
+
+    @_changes
+    def release(self, ino: int, flags: int) -> None:
+        """A change, since the last release of an unlinked inode may remove it."""
+        self._workspace.release(ino, flags)
+
+    @_waits
+    async def read(self, ino: int, offset: int, size: int) -> bytes:
+        """Parks until what is missing has come from the store; an error there is EIO on this request only."""
+        # Sequential read-ahead belongs here: a run of reads at rising offsets asks for the next lines with prefetch.
+        for _ in range(_FETCHES):
+            answer = self._workspace.read(ino, offset, size)
+            if isinstance(answer, (bytes, bytearray, memoryview)):
+                return cast("bytes", answer)
+            await self.scheduler.result_of(self._fetcher.fetch(answer))
+        raise RuntimeError(f"still not in the local cache after {_FETCHES} fetches")
+
+    @_waits
+    async def write(self, ino: int, offset: int, data: bytes) -> int:
+        """Parks while staging is over its limit: the program waits for the uploads."""
+        workspace = self._workspace
+        while self.frozen or not workspace.room():
+            await self.scheduler.park(self.until_thaw if self.frozen else self._until_room)
+        self._unnoticed += len(data)
+        if self._unnoticed >= _UPLOAD_NOTICE:
+            self._unnoticed = 0
+            self._staged()
+        return workspace.write(ino, offset, data)
+
+    @_waits
+    async def fsync(self, ino: int) -> None:
+        """Data and metadata of everything, this inode's among them, are durable on the local disk."""
+        await self._sync.sync()
+
+    # -------------------------------------------------------------------------------------- directories
+
+    @_answers
+    def opendir(self, ino: int) -> int:
+        """A handle for `readdir`."""
+        handle = self._next_handle
+        self._next_handle += 1
+        self._directories[handle] = DirectoryHandle(ino)
+        return handle
+
+    @_answers
+    def readdir(self, handle: int, cookie: int, emit: Emit) -> None:
+        """Emit entries after the cookie until one is refused. The kernel counts all as known but the two dots."""
+        directory = self._directories[handle]
+        workspace = self._workspace
+        if cookie < DOTS and not self._emit_dots(directory, cookie, emit):
+            return
+        first = count = max(0, cookie - DOTS)
+        after = directory.name_before(count, functools.partial(workspace.readdir, directory.ino))
+        while entries := workspace.readdir(directory.ino, after, directory.batch):
+            for name, inode in entries:
+                if not emit(name, inode, count + DOTS + 1):
+                    directory.batch = count - first + 1
+                    return
+                workspace.remember(inode.ino)
+                directory.passed(count, name)
+                count += 1
+            after = entries[-1][0]
+
+    @_answers
+    def releasedir(self, handle: int) -> None:
+        del self._directories[handle]
+
+    # ------------------------------------------------------------------------------ extended attributes
+
+    @_answers
+    def getxattr(self, ino: int, name: bytes) -> bytes:
+        return self._workspace.getxattr(ino, name)
+
+    @_answers
+    def listxattr(self, ino: int) -> list[bytes]:
+        return self._workspace.listxattr(ino)
+
+    @_changes
+    def setxattr(self, ino: int, name: bytes, value: bytes, flags: int) -> None:
+        self._workspace.setxattr(ino, name, value, flags)
+
+    @_changes
+    def removexattr(self, ino: int, name: bytes) -> None:
+        self._workspace.removexattr(ino, name)
+
+    # ----------------------------------------------------------------- for the daemon, through the owner
+
+    @property
+    def changes(self) -> int:
+        """Requests so far that can have changed the tree. Any thread."""
+        return sum(self.counts[verb] for verb in _CHANGING)
+
+    def freeze(self) -> None:
+        """From now on no change begins; those that arrive wait for `thaw`. None is half done: verbs are atomic."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        self.frozen = False
+        self.scheduler.wake_all(self.until_thaw)
+
+    def close(self) -> None:
+        self._sync.close()
+        self._directories.clear()
+
+    # ------------------------------------------------------------------------------------------- inside
+
+    def _describe(self, verb: str, args: tuple[object, ...]) -> str:
+        """Verb, inode and names for the log; never data."""
+        words = [verb]
+        if args and isinstance(args[0], int):
+            directory = self._directories.get(args[0]) if verb in _OF_HANDLES else None
+            ino = args[0] if directory is None else directory.ino
+            words.append(f"of inode {ino}")
+            with suppress(Exception):
+                path = self._workspace.path_of(ino)
+                words.append(f"({os.fsdecode(path)})" if path else "")
+        words += [repr(arg) for arg in args[1:] if isinstance(arg, bytes) and len(arg) < _NAME_MAX]
+        return " ".join(filter(None, words))
+
+    def _known(self, inode: Inode) -> Inode:
+        self._workspace.remember(inode.ino)
+        return inode
+
+    def _is_secret(self, parent: int, name: bytes) -> bool:
+        secret = self._secret
+        return parent == ROOT_INO and bool(secret) and name.startswith(secret) and name[len(secret) :].isdigit()
+
+    def _emit_dots(self, directory: DirectoryHandle, cookie: int, emit: Emit) -> bool:
+        """The kernel does not count these two as known, whatever attributes they come with."""
+        inode = self._workspace.getattr(directory.ino)
+        if cookie == 0:
+            directory.rewind()
+            if not emit(b".", inode, 1):
+                return False
+        return emit(b"..", self._above(inode), DOTS)
+
+    def _above(self, inode: Inode) -> Inode:
+        if inode.ino == ROOT_INO:
+            return inode
+        try:
+            return self._workspace.getattr(inode.parent)
+        except OSError:
+            return inode  # a removed directory that is still open, and its parent is gone
+
+    def _is_dirty(self) -> bool:
+        return self._workspace.dirty
+
+    def _tick(self) -> None:
+        try:
+            if not self.frozen:
+                self._workspace.housekeep()
+        except Exception:
+            log.exception("housekeeping failed; it is tried again in a second")
+        self._wake_writers()
+        self._staged()
+
+    def _wake_writers(self) -> None:
+        if self._until_room and self._workspace.room():
+            self.scheduler.wake_all(self._until_room)
+
+
+_OF_HANDLES = frozenset(("readdir", "releasedir"))
+_CHANGING = frozenset(
+    ("create", "link", "mkdir", "mknod", "removexattr", "rename", "rmdir", "setattr", "setxattr", "symlink", "unlink")
+) | {"write"}

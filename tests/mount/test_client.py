@@ -1,0 +1,434 @@
+"""A mount's beginning and end, whatever goes wrong."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flyteplugins_vol.errors import (
+    CommitError,
+    MountFailedError,
+    MountPathError,
+    NotMountedError,
+    UsageError,
+    VersionNotFoundError,
+    VolumeBusyError,
+)
+from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.mount import kernel_mounts
+from flyteplugins_vol.mount.client import MountClient
+from tests.mount.conftest import MEMORY_DAEMON, Mount, closed, committed
+
+pytestmark = pytest.mark.fuse
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def is_mounted(client: MountClient) -> bool:
+    return kernel_mounts.mount_at(str(client.mount_path)) is not None
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:
+    """Look until it is so: for what another process does, and tells nobody."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        threading.Event().wait(0.02)
+
+
+def assert_gone(client: MountClient, pid: int) -> None:
+    assert not is_running(pid)
+    assert not is_mounted(client)
+    assert not client.mount_path.exists()
+
+
+# --- an orderly life -----------------------------------------------------------------------------------------------
+
+
+def test_from_spawn_to_unmount(mount: Mount) -> None:
+    heard: list[Any] = []
+    client = mount()
+    pid = client.status()["pid"]
+    (client.mount_path / "file").write_text("hello")
+    record = client.commit("a message", heard.append)
+    assert record == {"number": 1, "message": "a message", "files": 1}
+    assert heard == [{"stage": "flush"}, {"stage": "frozen"}]
+    assert client.is_alive
+    client.unmount(keep=False)
+    assert_gone(client, pid)
+    assert closed(client) == "keep=False"
+    assert not client.is_alive
+
+
+def test_the_end_is_idempotent_and_later_requests_say_so(mount: Mount) -> None:
+    client = mount()
+    client.unmount()
+    client.unmount()
+    client.abandon()
+    assert closed(client) == "keep=True"
+    with pytest.raises(NotMountedError):
+        client.commit()
+    with pytest.raises(NotMountedError):
+        client.status()
+
+
+def test_abandon_drops_what_was_not_committed(mount: Mount) -> None:
+    client = mount()
+    pid = client.status()["pid"]
+    (client.mount_path / "file").write_text("hello")
+    client.abandon()
+    assert_gone(client, pid)
+    assert closed(client) == "abandoned"
+
+
+def test_a_mount_path_that_was_there_stays(mount: Mount, spec: MountSpec) -> None:
+    Path(spec.mount_path).mkdir()
+    client = mount()
+    client.unmount()
+    assert list(Path(spec.mount_path).iterdir()) == []
+
+
+@pytest.mark.parametrize("end", ["unmount", "abandon"])
+def test_a_mount_in_use_is_detached(mount: Mount, end: str) -> None:
+    client = mount()
+    pid = client.status()["pid"]
+    file = (client.mount_path / "file").open("wb", buffering=0)
+    file.write(b"dirty")
+    getattr(client, end)()
+    assert_gone(client, pid)
+    with pytest.raises(OSError):
+        os.fsync(file.fileno())
+    try:
+        file.close()
+    except OSError:
+        pass
+
+
+def test_what_an_open_file_has_is_kept_when_the_mount_is_detached(mount: Mount) -> None:
+    client = mount(store_options={"keep-tree": True})
+    file = (client.mount_path / "file").open("wb", buffering=0)
+    file.write(b"dirty")
+    client.unmount(keep=True)
+    assert (Path(client.spec.meta_dir) / "tree").read_text() == "{'file': 'ZGlydHk='}"
+    try:
+        file.close()
+    except OSError:
+        pass
+
+
+def test_eight_mounts_at_once_in_one_home(spec: MountSpec, tmp_path: Path) -> None:
+    from flyteplugins_vol.mount.mount_paths import claim
+
+    def start(number: int) -> MountClient:
+        place = claim(None, volume_name="data", home=str(tmp_path))
+        own = replace(spec, mount_path=place.path, meta_dir=str(tmp_path / f"meta-{number}"))
+        return MountClient.spawn(own, place=place, daemon=MEMORY_DAEMON)
+
+    with ThreadPoolExecutor(8) as pool:
+        clients = list(pool.map(start, range(8)))
+        try:
+            paths = {client.mount_path.name for client in clients}
+            assert paths == {"flyte-volume", "flyte-volume-data"} | {f"flyte-volume-data-{n}" for n in range(2, 8)}
+            for client in clients:
+                (client.mount_path / "file").write_text(client.mount_path.name)
+            assert all((client.mount_path / "file").read_text() == client.mount_path.name for client in clients)
+        finally:
+            list(pool.map(MountClient.abandon, clients))
+
+
+# --- commits -------------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_commit_raises_its_error_and_the_mount_lives_on(mount: Mount) -> None:
+    client = mount()
+    with pytest.raises(CommitError, match="as asked") as raised:
+        client.commit("fail")
+    assert raised.value.hint == "do not ask"
+    assert client.commit("second")["number"] == 1
+
+
+def test_commits_of_several_threads_take_turns(mount: Mount) -> None:
+    client = mount()
+    with ThreadPoolExecutor(5) as pool:
+        records = list(pool.map(client.commit, map(str, range(5))))
+    assert sorted(record["number"] for record in records) == [1, 2, 3, 4, 5]
+
+
+def test_a_read_only_mount_takes_no_commit(mount: Mount) -> None:
+    with pytest.raises(UsageError, match="read-only"):
+        mount(read_only=True).commit()
+
+
+def test_abandon_does_not_wait_for_a_commit_that_hangs(mount: Mount) -> None:
+    client = mount(store_options={"hang-in-commit": True})
+    pid = client.status()["pid"]
+    frozen = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        commit = pool.submit(client.commit, None, lambda event: frozen.set() if event["stage"] == "frozen" else None)
+        assert frozen.wait(20)
+        client.abandon()
+        with pytest.raises(NotMountedError):
+            commit.result(20)
+    assert_gone(client, pid)
+
+
+def test_autocommit_comes_by_the_clock_when_there_is_a_change(mount: Mount) -> None:
+    client = mount(autocommit=0.1)
+    (client.mount_path / "file").write_text("hello")
+    until(lambda: client.status()["commits"] == 1)
+    (client.mount_path / "file").write_text("again")
+    until(lambda: client.status()["commits"] >= 2)
+
+
+# --- a bad beginning -----------------------------------------------------------------------------------------------
+
+
+def test_the_daemons_own_error_is_the_clients(mount: Mount, spec: MountSpec) -> None:
+    with pytest.raises(VersionNotFoundError, match="as asked") as raised:
+        mount(store_options={"fail": "version-not-found"})
+    assert raised.value.hint == "do not ask"
+    assert not Path(spec.mount_path).exists()
+
+
+def test_a_daemon_that_crashes_while_starting_shows_its_log(mount: Mount, spec: MountSpec) -> None:
+    with pytest.raises(MountFailedError, match="died while starting") as raised:
+        mount(store_options={"die": True})
+    assert "Fatal Python error: Aborted" in raised.value.message
+    assert f"{spec.meta_dir}/daemon.log" in raised.value.hint
+    assert not Path(spec.mount_path).exists()
+
+
+def test_a_daemon_that_cannot_even_start_shows_why(spec: MountSpec) -> None:
+    with pytest.raises(MountFailedError, match="No module named"):
+        MountClient.spawn(spec, daemon="tests.mount.no_such_daemon")
+
+
+def test_a_daemon_that_says_nothing_is_given_up(mount: Mount, spec: MountSpec) -> None:
+    with pytest.raises(MountFailedError, match=r"said nothing for 1 s"):
+        mount(timeout=1.0, store_options={"hang": True})
+    assert not Path(spec.mount_path).exists()
+
+
+def test_a_volume_is_mounted_for_writing_once(mount: Mount, spec: MountSpec, tmp_path: Path) -> None:
+    client = mount()
+    with pytest.raises(VolumeBusyError) as raised:
+        mount(mount_path=str(tmp_path / "second"))
+    assert str(client.mount_path) in raised.value.message
+    assert f"by process {os.getpid()}" in raised.value.message
+    mount(mount_path=str(tmp_path / "reader"), read_only=True)
+    client.unmount()
+    mount(mount_path=str(tmp_path / "third"))
+
+
+def test_a_path_is_mounted_on_once(mount: Mount, tmp_path: Path) -> None:
+    mount()
+    with pytest.raises(MountPathError):
+        mount(meta_dir=str(tmp_path / "other"))
+
+
+def test_nothing_of_the_credentials_is_seen(mount: Mount) -> None:
+    client = mount(store_options={"config": {"secret_access_key": "hunter2hunter2"}, "fail-log": "hunter2hunter2"})
+    pid = client.status()["pid"]
+    for name in ("cmdline", "environ"):
+        assert b"hunter2" not in Path(f"/proc/{pid}/{name}").read_bytes()
+    log = Path(client.spec.log_path or "")
+    assert "hunter2" not in log.read_text()
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+# --- a bad end -----------------------------------------------------------------------------------------------------
+
+
+def test_the_death_of_the_daemon_is_seen_at_once_with_its_log(mount: Mount) -> None:
+    client = mount()
+    os.kill(client.status()["pid"], signal.SIGSEGV)
+    with pytest.raises(MountFailedError, match="has died") as raised:
+        client.commit()
+    assert "Segmentation fault" in raised.value.message
+    assert not client.is_alive
+    client.unmount()
+    assert not is_mounted(client)
+    assert not client.mount_path.exists()
+
+
+def test_a_commit_under_way_sees_the_death_of_the_daemon(mount: Mount) -> None:
+    client = mount(store_options={"hang-in-commit": True})
+    pid = client.status()["pid"]
+    with pytest.raises(MountFailedError, match="has died"):
+        client.commit(None, lambda event: os.kill(pid, signal.SIGKILL) if event["stage"] == "frozen" else None)
+
+
+def test_what_a_killed_daemon_left_is_replaced(mount: Mount, spec: MountSpec) -> None:
+    first = mount()
+    os.kill(first.status()["pid"], signal.SIGKILL)
+    until(lambda: not first.is_alive)
+    assert is_mounted(first)
+    first._place.release()  # as if its client were gone as well
+    second = mount()
+    (second.mount_path / "file").write_text("works")
+
+
+def test_a_mount_that_was_unmounted_from_outside(mount: Mount) -> None:
+    client = mount()
+    pid = client.status()["pid"]
+    kernel_mounts.unmount(str(client.mount_path))
+    until(lambda: not is_running(pid))
+    assert closed(client) == "keep=True"
+    client.unmount()
+    assert_gone(client, pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("autocommit", [None, 3600.0])
+def test_a_signal_keeps_or_commits(mount: Mount, number: int, autocommit: float | None) -> None:
+    client = mount(autocommit=autocommit)
+    pid = client.status()["pid"]
+    (client.mount_path / "file").write_text("hello")
+    os.kill(pid, number)
+    until(lambda: not is_running(pid))
+    assert closed(client) == "keep=True"
+    if autocommit:
+        assert committed(client)["tree"] == {"file": "aGVsbG8="}
+    else:
+        assert not Path(client.spec.meta_dir, "commit-1.json").exists()
+    client.unmount()
+    assert_gone(client, pid)
+
+
+# --- the client's own end ------------------------------------------------------------------------------------------
+
+CLIENT = """
+import os, sys, time
+sys.path.insert(0, {repository!r})
+from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.mount.client import MountClient
+spec = MountSpec("0123456789abcdef", "test", "memory://test", {mount!r}, {meta!r}, {cache!r}, timeout=30.0)
+client = MountClient.spawn(spec, daemon={daemon!r})
+(client.mount_path / "file").write_text("hello")
+print(client.status()["pid"], flush=True)
+{then}
+"""
+
+
+class Client:
+    """A client in a process of its own."""
+
+    def __init__(self, spec: MountSpec, then: str) -> None:
+        self.spec = spec
+        script = CLIENT.format(
+            repository=str(REPOSITORY),
+            mount=spec.mount_path,
+            meta=spec.meta_dir,
+            cache=spec.cache_dir,
+            daemon=MEMORY_DAEMON,
+            then=then,
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.daemon = int(self.process.stdout.readline())
+
+    def wait(self) -> tuple[str, str]:
+        return self.process.communicate(timeout=30)
+
+    def assert_nothing_left(self) -> None:
+        until(lambda: not is_running(self.daemon))
+        assert kernel_mounts.mount_at(self.spec.mount_path) is None
+        assert Path(self.spec.meta_dir, "closed").read_text() == "keep=True"
+        assert not Path(self.spec.meta_dir, "commit-1.json").exists()
+
+
+@pytest.mark.parametrize("then", ["", "raise ValueError", "sys.exit(3)"])
+def test_a_client_that_just_ends(spec: MountSpec, then: str) -> None:
+    client = Client(spec, then)
+    client.wait()
+    client.assert_nothing_left()
+    assert not Path(spec.mount_path).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_client_that_is_signalled(spec: MountSpec, number: int) -> None:
+    client = Client(spec, "time.sleep(60)")
+    client.process.send_signal(number)
+    client.wait()
+    client.assert_nothing_left()
+
+
+def test_a_client_that_is_killed_with_an_open_file_keeps_what_it_wrote(spec: MountSpec) -> None:
+    then = "f = open(client.mount_path / 'open', 'wb', 0); f.write(b'dirty'); time.sleep(60)"
+    client = Client(spec, then)
+    client.process.kill()
+    client.wait()
+    client.assert_nothing_left()
+
+
+def test_ctrl_c_in_the_terminal_reaches_the_client_only(spec: MountSpec) -> None:
+    client = Client(spec, "time.sleep(60)")
+    assert os.getsid(client.daemon) == client.daemon
+    client.process.send_signal(signal.SIGINT)
+    _, errors = client.wait()
+    assert "KeyboardInterrupt" in errors
+    client.assert_nothing_left()
+
+
+def test_a_forked_child_can_use_the_mount_and_its_exit_changes_nothing(spec: MountSpec) -> None:
+    then = """
+child = os.fork()
+if child == 0:
+    (client.mount_path / "child").write_text("from the child")
+    client.commit("by the child")
+    try:
+        client.unmount()
+    except Exception as error:
+        print(type(error).__name__, flush=True)
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+print(sorted(os.listdir(client.mount_path)), client.is_alive, flush=True)
+client.unmount()
+print(os.path.exists(client.mount_path))
+"""
+    client = Client(spec, then)
+    output, errors = client.wait()
+    assert output.splitlines() == ["NotMountedError", "['child', 'file'] True", "False"], errors
+
+
+def test_a_child_that_outlives_its_parent_does_not_keep_the_mount(spec: MountSpec) -> None:
+    then = """
+if os.fork() == 0:
+    time.sleep(30)
+    os._exit(0)
+os.kill(os.getpid(), 9)
+"""
+    client = Client(spec, then)
+    until(lambda: not is_running(client.daemon))
+    assert kernel_mounts.mount_at(spec.mount_path) is None
+    client.process.kill()
+    client.process.wait()
+    for stream in (client.process.stdout, client.process.stderr):
+        assert stream is not None
+        stream.close()
+
+
+def test_the_client_imports_neither_trio_nor_pyfuse3() -> None:
+    script = "import sys, flyteplugins_vol.mount.client; print({'trio', 'pyfuse3', 'asyncio'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
