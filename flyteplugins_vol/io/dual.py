@@ -1,0 +1,83 @@
+"""Methods that are awaited, and their blocking twins: ``await vol.mount()`` and ``vol.mount.sync()``.
+
+The body is one blocking function. Awaited, it runs in a thread of our own pool, so it depends on no event loop and
+user code cannot starve it. A cancelled await lets the body end first: a mount or a commit is never left half done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_THREADS = 64  # made on demand; a task that gathers more mounts than this waits its turn
+
+
+class Dual(Generic[P, R]):
+    """A bound method: call it for a coroutine, call its ``sync`` to block."""
+
+    def __init__(self, fn: Callable[P, R], undo: Callable[[R], None] | None = None) -> None:
+        self._fn = fn
+        self._undo = undo
+        functools.update_wrapper(self, fn)
+
+    def sync(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """The same, blocking."""
+        return self._fn(*args, **kwargs)
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        context = contextvars.copy_context()
+        job = functools.partial(context.run, self._fn, *args, **kwargs)
+        future: asyncio.Future[R] = asyncio.get_running_loop().run_in_executor(_pool(), cast("Callable[[], R]", job))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait([future])
+            if self._undo is not None and not future.cancelled() and future.exception() is None:
+                self._undo(future.result())
+            raise
+
+
+class dual(Generic[P, R]):  # noqa: N801
+    """Make a blocking method a `Dual`."""
+
+    def __init__(self, fn: Callable[Concatenate[Any, P], R], undo: Callable[[Any, R], None] | None = None) -> None:
+        self._fn = fn
+        self._undo = undo
+        self.__doc__ = fn.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> dual[P, R]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> Dual[P, R]: ...
+    def __get__(self, instance: object | None, owner: type) -> Dual[P, R] | dual[P, R]:
+        if instance is None:
+            return self
+        undo = functools.partial(self._undo, instance) if self._undo is not None else None
+        return Dual(functools.partial(self._fn, instance), undo)
+
+    def undone_by(self, undo: Callable[[Any, R], None]) -> dual[P, R]:
+        """What to do with the result when the await was cancelled."""
+        return dual(self._fn, undo)
+
+
+class dual_class(Generic[P, R]):  # noqa: N801
+    """Make a blocking class method a `Dual`."""
+
+    def __init__(self, fn: Callable[Concatenate[Any, P], R]) -> None:
+        self._fn = fn
+        self.__doc__ = fn.__doc__
+
+    def __get__(self, instance: object | None, owner: type) -> Dual[P, R]:
+        return Dual(functools.partial(self._fn, owner))
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_THREADS, thread_name_prefix="flytevol")

@@ -1,0 +1,147 @@
+"""From the options of `mount()` to a live mount, and to its end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flyteplugins_vol.config import author, cache_root
+from flyteplugins_vol.errors import UnknownSchemeError, UsageError
+from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.mount.client import MountClient
+from flyteplugins_vol.mount.mount_paths import claim
+
+_FOR_WRITERS = ("writeback", "upload_delay", "autocommit", "resume", "max_uploads")
+
+
+@dataclass(frozen=True)
+class MountOptions:
+    """What `RWVolume.mount` documents, and whether the mount is read-only."""
+
+    mount_path: str | Path | None = None
+    meta_dir: str | Path | None = None
+    cache_dir: str | Path | None = None
+    max_uploads: int = 50
+    attr_cache: float = 60.0
+    entry_cache: float = 60.0
+    dir_entry_cache: float = 60.0
+    timeout: float = 120.0
+    writeback: bool = True
+    upload_delay: float | None = None
+    cache_size: int | None = None
+    is_read_only: bool = False
+    subdir: str | None = None
+    xattr: bool = False
+    allow_other: bool = False
+    warmup: tuple[str, ...] = ()
+    autocommit: float | None = None
+    log_path: str | Path | None = None
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("attr_cache", "entry_cache", "dir_entry_cache"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name}={getattr(self, name)} is negative", hint="give seconds, 0 to switch it off")
+        for name in ("timeout", "max_uploads", "autocommit", "cache_size"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UsageError(f"{name}={value} is not positive", hint="leave it out for the default")
+
+    @classmethod
+    def read_only(cls, mount_path: str | Path | None, **options: Any) -> MountOptions:
+        """Options of a read-only mount. Raises `UsageError` for those that are about writing."""
+        wrong = [name for name in _FOR_WRITERS if name in options]
+        if wrong:
+            raise UsageError(
+                f"a read-only volume takes no {', '.join(wrong)}",
+                hint="fork() it to get a volume that you can write to",
+            )
+        options.pop("read_only", None)
+        return cls(mount_path=mount_path, is_read_only=True, **options)
+
+    def spec(
+        self, *, volume_id: str, volume_name: str, store_url: str, store_options: Mapping[str, Any], base: str | None,
+        writable: bool, produced_by: Mapping[str, Any] | None = None,
+    ) -> MountSpec:  # fmt: skip
+        """What the daemon is told; ``mount_path`` is '' until one is claimed."""
+        root = cache_root()
+        read_only = self.is_read_only or not writable
+        own = f"{volume_name}-{volume_id}"
+        # A writer comes back to its workspace; read-only mounts of one version live side by side.
+        meta = os.path.join("mounts", f"{own}-{uuid.uuid4().hex[:8]}") if read_only else os.path.join("workspaces", own)
+        return MountSpec(
+            volume_id=volume_id,
+            volume_name=volume_name,
+            store_url=store_url,
+            mount_path="",
+            meta_dir=os.path.join(_absolute(self.meta_dir) or root, meta),
+            cache_dir=_absolute(self.cache_dir) or os.path.join(root, "cache"),
+            store_options=store_options,
+            base=base,
+            read_only=read_only,
+            cache_size=self.cache_size,
+            max_uploads=self.max_uploads,
+            attr_cache=self.attr_cache,
+            entry_cache=self.entry_cache,
+            dir_entry_cache=self.dir_entry_cache,
+            timeout=self.timeout,
+            writeback=self.writeback,
+            upload_delay=self.upload_delay,
+            subdir=self.subdir,
+            xattr=self.xattr,
+            allow_other=self.allow_other,
+            warmup=self.warmup,
+            autocommit=self.autocommit,
+            log_path=_absolute(self.log_path),
+            author=author(),
+            produced_by=produced_by,
+            resume=self.resume,
+        )
+
+
+class Mounting:
+    """A mount that a handle started."""
+
+    def __init__(self, client: MountClient) -> None:
+        self.client = client
+
+    @classmethod
+    def start(cls, spec: MountSpec, options: MountOptions) -> Mounting:
+        """Claim a path, start the daemon, wait until the mount answers. Raises `SetupError`, `StoreError`."""
+        if spec.store_url.startswith("memory://"):
+            raise UnknownSchemeError(
+                "a memory:// store lives in one process, and a mount is served by another",
+                hint="use file:///path for a store that needs no server",
+            )
+        place = claim(_absolute(options.mount_path), volume_name=spec.volume_name, home=os.path.expanduser("~"))
+        try:
+            return cls(MountClient.spawn(spec, place=place))
+        except BaseException:
+            place.release()
+            raise
+
+    @property
+    def path(self) -> Path:
+        return self.client.mount_path
+
+    @property
+    def live(self) -> bool:
+        return self.client.is_alive
+
+    def end(self, *, keep: bool, abandon: bool = False) -> None:
+        """Unmount. Idempotent. Unless ``keep``, the workspace's directory goes as well."""
+        if abandon:
+            self.client.abandon()
+        else:
+            self.client.unmount(keep)
+        if not keep:
+            shutil.rmtree(self.client.spec.meta_dir, ignore_errors=True)
+
+
+def _absolute(path: str | Path | None) -> str | None:
+    return None if path is None else os.path.abspath(os.path.expanduser(path))

@@ -1,0 +1,242 @@
+"""What can be wrong, and what a person is told: its own class, what it was, what to do next."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flyteplugins_vol import errors
+from flyteplugins_vol.io import Volume
+from tests.io.conftest import World
+
+GOOD = "file:///nowhere/volumes/a-0123456789abcdef/versions/00000001-0123456789abcdef0123456789abcdef.json"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "hello", "s3://bucket/file.txt", GOOD[:-1], GOOD.replace("/versions", ""), GOOD + "x"]
+)
+def test_not_a_locator(text: str) -> None:
+    with pytest.raises(errors.LocatorError, match="is not a locator") as caught:
+        Volume.from_locator.sync(text)
+    assert "vol.locator" in caught.value.hint
+
+
+def test_a_locator_of_something_deleted(world: World) -> None:
+    version = world.new().finalize.sync()
+    world.objects("volumes/")[1].unlink()
+    with pytest.raises(errors.VersionNotFoundError, match="there is no version at") as caught:
+        Volume.from_locator.sync(version.locator)
+    assert "deleted" in caught.value.hint
+
+
+def test_an_altered_record(world: World) -> None:
+    version = world.new().finalize.sync()
+    record = next(path for path in world.objects("volumes") if "versions" in str(path))
+    record.write_bytes(record.read_bytes().replace(b'"files":1', b'"files":2'))
+    with pytest.raises(errors.RecordDamagedError, match="altered"):
+        Volume.from_locator.sync(version.locator)
+
+
+def test_unknown_schemes_and_names(world: World) -> None:
+    with pytest.raises(errors.UnknownSchemeError, match="no store speaks gopher://") as caught:
+        Volume.new("a", "gopher://hole/x").finalize.sync()
+    assert "s3://" in caught.value.message + caught.value.hint
+    for name in ("", "a/b", "-a", "x" * 64, "a b"):
+        with pytest.raises(errors.VolumeNameError, match="cannot name a volume"):
+            Volume.new(name, world.store)
+    with pytest.raises(errors.UsageError, match="user name or a password"):
+        Volume.new("a", "s3://key:secret@bucket/x")
+
+
+def test_nothing_to_fork_and_nothing_mounted(world: World) -> None:
+    volume = world.new()
+    with pytest.raises(errors.NothingCommittedError, match="has no version yet"):
+        volume.fork.sync()
+    with pytest.raises(errors.NotMountedError, match="is not mounted"):
+        volume.commit.sync()
+    with pytest.raises(errors.NotMountedError):
+        volume.status()
+    with pytest.raises(errors.NothingCommittedError):
+        volume.mount.sync(read_only=True)
+
+
+def test_options_that_make_no_sense(world: World) -> None:
+    version = world.new().finalize.sync()
+    with pytest.raises(errors.UsageError, match="takes no writeback"):
+        version.mount.sync(writeback=True)
+    with pytest.raises(errors.UsageError, match="negative"):
+        world.new().mount.sync(attr_cache=-1)
+    with pytest.raises(errors.UsageError, match="not positive"):
+        world.new().mount.sync(max_uploads=0)
+    with pytest.raises(TypeError, match="no_such"):
+        version.mount.sync(no_such=1)
+
+
+@pytest.mark.fuse
+def test_mounting_twice(world: World) -> None:
+    version = world.new("twice").finalize.sync()
+    volume = world.keep(Volume.from_name.sync("twice", world.store))
+    path = volume.mount.sync()
+    with pytest.raises(errors.AlreadyMountedError, match=str(path)):
+        volume.mount.sync()
+    second = world.keep(Volume.from_name.sync("twice", world.store))
+    with pytest.raises(errors.VolumeBusyError, match="mounted") as caught:
+        second.mount.sync()
+    assert str(os.getpid()) in str(caught.value)
+    assert (path / ".").is_dir()  # the first mount is unharmed
+    readers = [world.load(version.locator) for _ in range(2)]
+    assert len({reader.mount.sync() for reader in readers}) == 2
+
+
+@pytest.mark.fuse
+def test_mount_paths_that_cannot_be(world: World) -> None:
+    version = world.keep(world.new().finalize.sync())
+    file = world.path("file")
+    file.write_text("x")
+    full = world.path("full")
+    full.mkdir()
+    (full / "x").touch()
+    for path, why in ((file, "is not a directory"), (full, "is not empty"), (file / "below", "is not a directory")):
+        with pytest.raises(errors.MountPathError, match=why) as caught:
+            version.mount.sync(path)
+        assert caught.value.hint
+    taken = version.mount.sync(world.path("taken"))
+    other = world.load(version.locator)
+    with pytest.raises(errors.MountPathError, match="mount point already"):
+        other.mount.sync(taken)
+    assert file.read_text() == "x"
+
+
+def test_memory_stores_cannot_be_mounted(world: World) -> None:
+    with pytest.raises(errors.UnknownSchemeError, match="lives in one process"):
+        world.new("m", "memory://m").mount.sync()
+
+
+@contextmanager
+def small_disk(path: Path, size: str) -> Iterator[Path]:
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes a small disk to fill: needs root")
+
+
+@pytest.mark.fuse
+@needs_root
+def test_a_cache_directory_that_is_full_or_missing(world: World) -> None:
+    with small_disk(world.path("small"), "8m") as small:
+        with pytest.raises(errors.LocalDirectoryError, match="MiB free"):
+            world.new().mount.sync(cache_dir=small)
+    with pytest.raises(errors.LocalDirectoryError, match="cannot be made"):
+        world.new().mount.sync(cache_dir="/proc/none")
+    path = world.new().mount.sync(cache_dir=world.path("made") / "for" / "us")
+    assert path.is_dir()
+
+
+@pytest.mark.fuse
+@needs_root
+def test_a_full_staging_disk_is_enospc_and_loses_nothing(world: World) -> None:
+    with small_disk(world.path("small"), "100m") as small:
+        volume = world.new()
+        path = volume.mount.sync(meta_dir=small, upload_delay=3600)
+        (path / "first").write_bytes(b"1" * 1_000_000)
+        filler = small / "filler"
+        filler.write_bytes(bytes(90_000_000))
+        with pytest.raises(OSError, match="No space left") as caught:
+            with open(path / "second", "wb", buffering=0) as file:
+                for _ in range(64):
+                    file.write(os.urandom(1 << 20))
+                os.fsync(file.fileno())
+        assert caught.value.errno == errno.ENOSPC
+        filler.unlink()
+        (path / "third").write_bytes(b"3" * 1_000_000)
+        version = volume.finalize.sync()
+    with world.keep(version).mounted() as path:
+        assert (path / "first").read_bytes() == b"1" * 1_000_000
+        assert (path / "third").read_bytes() == b"3" * 1_000_000
+
+
+@pytest.mark.fuse
+@pytest.mark.parametrize("harm", ["missing", "cut", "altered"])
+def test_a_harmed_pack_is_eio_on_its_files_only(world: World, harm: str) -> None:
+    volume = world.new()
+    path = volume.mount.sync()
+    (path / "good").write_bytes(os.urandom(100_000))
+    volume.commit.sync()
+    good = set(world.objects("packs"))
+    (path / "bad").write_bytes(os.urandom(100_000))
+    version = volume.finalize.sync()
+    world.forget_caches()
+    _harm((set(world.objects("packs")) - good).pop(), harm)
+    path = world.keep(version).mount.sync(log_path=world.path("log"))
+    assert len((path / "good").read_bytes()) == 100_000
+    with pytest.raises(OSError, match="Input/output") as caught:
+        (path / "bad").read_bytes()
+    assert caught.value.errno == errno.EIO
+    assert len((path / "good").read_bytes()) == 100_000
+    assert "pack" in world.path("log").read_text()
+
+
+@pytest.mark.fuse
+@pytest.mark.parametrize(
+    ("harm", "error"),
+    [
+        ("missing", errors.ObjectMissingError),
+        ("cut", errors.IndexDamagedError),
+        ("altered", errors.IndexDamagedError),
+    ],
+)
+def test_a_harmed_index_object(world: World, harm: str, error: type[errors.VolumeError]) -> None:
+    version = world.keep(world.new().finalize.sync())
+    world.forget_caches()
+    _harm(world.objects("index")[0], harm)
+    with pytest.raises(error) as caught:
+        version.mount.sync(world.path("mnt"))
+    assert caught.value.hint
+    assert not world.path("mnt").exists()
+
+
+def _harm(path: Path, how: str) -> None:
+    data = bytearray(path.read_bytes())
+    path.unlink()
+    if how == "cut":
+        path.write_bytes(data[: len(data) // 2])
+    elif how == "altered":
+        data[len(data) // 3] ^= 0x40
+        path.write_bytes(data)
+
+
+@pytest.mark.fuse
+@needs_root
+def test_an_ordinary_user_without_rights_in_the_store(world: World) -> None:
+    """As another user, since root may do everything with a directory."""
+    version = world.new().finalize.sync()
+    store = world.root / "store"
+    os.chmod(store, 0o700)
+    code = f"from flyteplugins_vol.io import Volume; Volume.from_locator.sync({version.locator!r})"
+    for directory in (world.root, *world.root.parents):
+        if directory != Path("/"):
+            os.chmod(directory, directory.stat().st_mode | 0o055)
+    os.chmod(store, 0o700)
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", _python(), "-c", code],
+        capture_output=True, text=True, check=False, env={**os.environ, "HOME": "/tmp"},
+    )  # fmt: skip
+    assert "StoreAccessError" in done.stderr, done.stderr
+    assert "hint:" in done.stderr
+
+
+def _python() -> str:
+    import sys
+
+    return sys.executable
