@@ -1,4 +1,4 @@
-"""A volume driven without a mount: verbs called directly, as the kernel thread would, on a real store and real SQLite."""
+"""A volume driven without a mount: verbs called as the kernel thread would, on a real store and real SQLite."""
 
 from __future__ import annotations
 

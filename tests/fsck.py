@@ -168,7 +168,11 @@ def _meta(sql: sqlite3.Connection, inodes: dict[int, dict[str, Any]]) -> Iterato
     for key, value in wanted.items():
         if meta.get(key) != value:
             yield f"meta.{key} is {meta.get(key)}, counted {value}"
-    for key, table, column in (("next_ino", "inode", "ino"), ("next_block", "block", "id"), ("next_pack", "pack", "id")):
+    for key, table, column in (
+        ("next_ino", "inode", "ino"),
+        ("next_block", "block", "id"),
+        ("next_pack", "pack", "id"),
+    ):
         (highest,) = sql.execute(f"SELECT coalesce(max({column}), 0) FROM {table}").fetchone()
         if meta.get(key, 0) <= highest:
             yield f"meta.{key} is {meta.get(key)}, the highest number is {highest}"

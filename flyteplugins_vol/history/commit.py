@@ -25,7 +25,7 @@ from flyteplugins_vol.workspace.workspace import Workspace
 
 Progress = Callable[[Mapping[str, Any]], None]
 
-_WORKERS = 4  # packs in the making at once: 4 × (16 MiB plain + 16 MiB stored) of memory
+_WORKERS = 3  # packs in the making at once, some 50 MiB of memory each at the worst
 _FREEZE_BELOW = 8 << 20  # staged bytes that may be left for the time when writers are held off
 # Seconds for which an object that no version names is safe from deleters: docs/FORMAT.md, section 8.
 _TRUSTED = 3 * 86_400.0

@@ -17,6 +17,7 @@ FORMAT_VERSION = 1
 MAIN = "main"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+_VERSION = re.compile(r"[0-9]{8,16}-[0-9a-f]{40}\.json")
 _UPGRADE = "install a newer release of flyteplugins-vol"
 
 
@@ -55,8 +56,10 @@ def read_ref(store: ObjectStore, key: str) -> Ref | None:
                 f"this release reads format {FORMAT_VERSION}",
                 hint=_UPGRADE,
             )
-        return Ref(str(body["version"]), str(body["writer"]), found.tag)
-    except (ValueError, KeyError, TypeError) as error:
+        if not _VERSION.fullmatch(body["version"]):  # it becomes part of a locator
+            raise ValueError(f"{body['version'][:100]!r} names no version")
+        return Ref(body["version"], str(body["writer"]), found.tag)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecordDamagedError(
             f"{store.url}/{key} is not a ref: {error}", hint="use the locator of a version instead"
         ) from error

@@ -1,17 +1,139 @@
-"""Publish a version of a volume that is not mounted: an empty one, or its parent under its own name."""
+"""A volume open in this process, with no mount: the same session as a daemon's, with a lock for its owner thread."""
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
 from typing import Any, TypeVar
 
+from flyteplugins_vol.errors import HandleClosedError, VolumeError
+from flyteplugins_vol.history.commit import Progress
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.session import open_session
 from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.store.fetch import Miss
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_UPLOADS = 4  # packs in the making at once, beside whoever writes
+_TICK = 1.0  # seconds between two times of housekeeping
+_WAIT = 0.05
+
+
+class Unmounted:
+    """An open session. Thread-safe: `call` is the owner, one caller at a time.
+
+    ``spec.meta_dir`` is made for this session alone, and removed when it is closed.
+    """
+
+    def __init__(self, spec: MountSpec) -> None:
+        self.spec = spec
+        self._lock = threading.RLock()
+        self._thawed = threading.Condition(self._lock)
+        self._frozen = False
+        self._ticked = time.monotonic()
+        self._pool: ThreadPoolExecutor | None = None
+        self._uploading = 0
+        self._closed = False
+        try:
+            self.session = open_session(spec, self.call, _ignore)
+        except BaseException:
+            shutil.rmtree(spec.meta_dir, ignore_errors=True)
+            raise
+        self.workspace = self.session.workspace
+
+    def call(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run a function that changes nothing, or is part of a commit, as the owner."""
+        with self._lock:
+            self._check_open()
+            return fn(*args)
+
+    def change(self, fn: Callable[..., T], *args: Any) -> T:
+        """Run a verb that changes the workspace. Waits while a commit holds writers off, or Staging is full."""
+        with self._thawed:
+            while self._frozen:
+                self._thawed.wait()
+            self._check_open()
+            result = fn(*args)
+            self._housekeep()
+        while not self.workspace.room():
+            if not self.session.sealer.run_once(True):
+                time.sleep(_WAIT)  # others have the last of it under way
+        return result
+
+    def read(self, ino: int, offset: int, size: int) -> bytes:
+        """Bytes of a file, short only at its end; what is not on local disk is fetched first. Raises `VolumeError`."""
+        while isinstance(found := self.call(self.workspace.read, ino, offset, size), Miss):
+            self.session.fetcher.fetch(found).result()
+        return found
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything that no version has."""
+        return self.workspace.changed
+
+    def commit(self, message: str | None, progress: Progress | None = None) -> VersionRecord:
+        """Publish what was written so far. Raises as `Session.commit`."""
+        return self.session.commit(message, _nothing, self.call, self._freeze, self._thaw, progress or _ignore)
+
+    def close(self) -> None:
+        """Let go, and drop what was not committed. Idempotent."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self.session.close(keep=False)
+        shutil.rmtree(self.spec.meta_dir, ignore_errors=True)
+
+    def __enter__(self) -> Unmounted:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise HandleClosedError("the volume was closed meanwhile", hint="open it again")
+
+    def _housekeep(self) -> None:
+        if time.monotonic() - self._ticked > _TICK:
+            self._ticked = time.monotonic()
+            self.workspace.housekeep()
+        if self._uploading < _UPLOADS and self.session.sealer.ready():
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="upload")
+            self._uploading += 1
+            self._pool.submit(self._upload)
+
+    def _upload(self) -> None:
+        try:
+            while self.session.sealer.run_once(False):
+                pass
+        except (VolumeError, OSError) as error:
+            log.info("an upload ahead of the commit failed: %s", error)  # the commit meets it again, and tells
+        finally:
+            with self._lock:
+                self._uploading -= 1
+
+    def _freeze(self) -> None:
+        with self._lock:
+            self._frozen = True
+
+    def _thaw(self) -> None:
+        with self._thawed:
+            self._frozen = False
+            self._thawed.notify_all()
 
 
 def publish_unmounted(spec: MountSpec, message: str | None) -> VersionRecord:
@@ -19,20 +141,8 @@ def publish_unmounted(spec: MountSpec, message: str | None) -> VersionRecord:
 
     The directory ``spec.meta_dir`` is made for this and removed again.
     """
-    lock = threading.RLock()
-
-    def call(fn: Callable[..., T], *args: Any) -> T:
-        with lock:
-            return fn(*args)
-
-    try:
-        session = open_session(spec, call, _ignore)
-        try:
-            return session.commit(message, _nothing, call, _nothing, _nothing, _ignore)
-        finally:
-            session.abandon()
-    finally:
-        shutil.rmtree(spec.meta_dir, ignore_errors=True)
+    with Unmounted(spec) as session:
+        return session.commit(message)
 
 
 def _nothing() -> None:

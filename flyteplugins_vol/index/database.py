@@ -35,6 +35,7 @@ class IndexDatabase:
             raise FileExistsError(path)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         sql = _connect(path, read_only=False)
+        _guard(sql)
         sql.execute(f"PRAGMA page_size={schema.PAGE_SIZE}")
         sql.execute(f"PRAGMA application_id={schema.APPLICATION_ID}")
         sql.execute(f"PRAGMA user_version={schema.FORMAT}")
@@ -51,6 +52,7 @@ class IndexDatabase:
             raise FileNotFoundError(path)
         sql = _connect(path, read_only=read_only)
         try:
+            _guard(sql)
             _check(sql, path)
             if not read_only:
                 _tune(sql)
@@ -78,9 +80,11 @@ class IndexDatabase:
     def checkpoint(self) -> None:
         """Move all committed rows to the main file and make it durable."""
         self.sql.execute("COMMIT")
-        busy, _, _ = self.sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        self.sql.execute("BEGIN")
-        assert not busy  # the lock is exclusive: nobody else reads
+        try:
+            busy, _, _ = self.sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            assert not busy  # the lock is exclusive: nobody else reads
+        finally:
+            self.sql.execute("BEGIN")  # without space for the main file, all rows are still in the WAL
 
     def wal_bytes(self) -> int:
         try:
@@ -109,10 +113,15 @@ def _connect(path: str, *, read_only: bool) -> sqlite3.Connection:
     # immutable: a published index is never written again, so a reader takes no locks and looks for no WAL
     uri = f"file:{_quote(path)}?{'mode=ro&immutable=1' if read_only else 'mode=rw'}"
     # The owner thread opens it, then may hand it over once: `check_same_thread` would forbid that.
-    sql = sqlite3.connect(uri, uri=True, isolation_level=None, cached_statements=256, check_same_thread=False)
+    return sqlite3.connect(
+        uri, uri=True, isolation_level=None, cached_statements=256, check_same_thread=False, timeout=0
+    )
+
+
+def _guard(sql: sqlite3.Connection) -> None:
+    """What makes a stranger's file harmless; the first of these reads it already."""
     for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", f"cache_size=-{_CACHE_KIB}"):
         sql.execute(f"PRAGMA {pragma}")
-    return sql
 
 
 def _tune(sql: sqlite3.Connection) -> None:

@@ -33,6 +33,10 @@ from flyteplugins_vol.mount.protocols import Progress
 
 DAEMON = "flyteplugins_vol.mount.daemon"
 
+# Packs are 16 MiB buffers that threads hand to one another. With glibc's defaults each thread's arena keeps those it has
+# seen: 483 MB after writing 512 MB, with these 260 MB.
+_FRUGAL = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "2097152", "MALLOC_TRIM_THRESHOLD_": "8388608"}
+
 _LOG_NAME = "daemon.log"
 _LOG_SHOWN = 15  # lines of the log in an error
 _LOG_SEARCHED = 200  # last lines in which a crash report is looked for
@@ -207,6 +211,7 @@ class _Daemon:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,  # Ctrl-C is for the client
+                    env={**os.environ, **_FRUGAL},
                     cwd=Path(__file__).parents[2],  # so that -m finds the package that runs here
                 )
             finally:

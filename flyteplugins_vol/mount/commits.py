@@ -13,6 +13,7 @@ from flyteplugins_vol.errors import UsageError, VolumeError
 from flyteplugins_vol.mount.kernel_thread import KernelThread
 from flyteplugins_vol.mount.protocols import Progress, Session
 from flyteplugins_vol.mount.scheduler import SchedulerClosedError
+from flyteplugins_vol.mount.uploads import Uploader
 
 log = logging.getLogger(__name__)
 
@@ -20,26 +21,28 @@ log = logging.getLogger(__name__)
 class Commits:
     """Runs `Session.commit` in a worker thread, which goes on when whoever waits is cancelled. Main thread."""
 
-    def __init__(self, kernel: KernelThread, session: Session, *, read_only: bool) -> None:
+    def __init__(self, kernel: KernelThread, session: Session, uploader: Uploader | None) -> None:
+        """``uploader`` pauses during a commit; None: the mount is read-only."""
         self._kernel = kernel
         self._session = session
-        self._read_only = read_only
+        self._uploader = uploader
         self._one_at_a_time = trio.Lock()
         self._seen_changes = 0
 
     async def commit(self, message: str | None, progress: Progress) -> dict[str, Any]:
         """Publish a version and return its record; the `VolumeError` of a commit that did not happen."""
-        if self._read_only:
+        if self._uploader is None:
             raise UsageError("this mount is read-only", hint="fork the version and mount the fork")
         async with self._one_at_a_time:
             changes = self._kernel.operations.changes
-            record = await trio.to_thread.run_sync(self._commit, message, progress, abandon_on_cancel=True)
+            with self._uploader.off():
+                record = await trio.to_thread.run_sync(self._commit, message, progress, abandon_on_cancel=True)
             self._seen_changes = changes
             return record
 
     async def commit_changes(self, message: str) -> None:
         """Commit if there was any change since the last commit; a failure is only logged."""
-        if self._read_only or self._kernel.operations.changes == self._seen_changes:
+        if self._uploader is None or self._kernel.operations.changes == self._seen_changes:
             return
         try:
             await self.commit(message, _unheard)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import trio
 
@@ -13,7 +14,7 @@ from flyteplugins_vol.mount.protocols import Sealer
 log = logging.getLogger(__name__)
 
 _IN_FLIGHT_BYTES = 64 << 20  # memory that packs under way may take
-_PACK_BYTES = 16 << 20
+_PACK_BYTES = 32 << 20  # of one: 16 MiB as they were written and up to 16 MiB as they are sent
 _FIRST_PAUSE = 1.0  # seconds after a failure, doubled up to the longest
 _LONGEST_PAUSE = 30.0
 
@@ -28,9 +29,21 @@ class Uploader:
         self._looking_again = False
         self._holding_off = False
         self._pause = _FIRST_PAUSE
+        self._off = False
 
     def notice(self) -> None:
+        """There may be something to upload."""
         self._noticed.set()
+
+    @contextmanager
+    def off(self) -> Generator[None, None, None]:
+        """Begin no upload meanwhile: a commit runs its own, and both together would take twice the memory."""
+        self._off = True
+        try:
+            yield
+        finally:
+            self._off = False
+            self.notice()
 
     async def run(self) -> None:
         """Until cancelled, which leaves uploads under way to their threads."""
@@ -38,7 +51,7 @@ class Uploader:
             while True:
                 await self._noticed.wait()
                 self._noticed = trio.Event()
-                if self._idle and not self._holding_off and await _in_thread(self._sealer.ready):
+                if self._idle and not self._off and not self._holding_off and await _in_thread(self._sealer.ready):
                     for _ in range(self._idle):
                         self._idle -= 1
                         nursery.start_soon(self._upload)
@@ -47,7 +60,7 @@ class Uploader:
         """One worker: packs, while there are any that are ripe."""
         failed = False
         try:
-            while await _in_thread(self._sealer.run_once, False):
+            while not self._off and await _in_thread(self._sealer.run_once, False):
                 self._pause = _FIRST_PAUSE
         except Exception as error:
             reason = f"{error.kind}: {error.message}" if isinstance(error, VolumeError) else repr(error)

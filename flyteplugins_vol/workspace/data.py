@@ -123,6 +123,8 @@ class FileData:
 
     def _look_ahead(self, inode: Inode, number: int) -> None:
         """A reader that enters one window after the other finds the next ones on their way."""
+        if self._windows.crowded:  # a read-only workspace has no other moment to bound its memory
+            self._windows.trim()
         if self.prefetch is None:
             return
         expected = self._sequential.get(inode.ino)
@@ -320,13 +322,12 @@ class FileData:
     def settle_pack(self, job: SealJob, sealed: SealedPack | None) -> None:
         """Enter a durable pack and point the job's pieces at its blocks, where nobody wrote meanwhile."""
         if sealed is not None:
-            container = sealed.container
             at = 0
             rows: list[tuple[bytes, int, int, int, int, int]] = []
-            for entry in container.entries:
+            for entry in sealed.entries:
                 rows.append((entry.hash, entry.offset, entry.stored, at, entry.size, entry.codec))
                 at += entry.size
-            numbers = self._blocks.add_pack(container.name, len(container.data), rows)
+            numbers = self._blocks.add_pack(sealed.name, sealed.size, rows)
             self._assign([(job.pieces[i], numbers[entry]) for i, entry in sealed.numbers.items()])
         self._finish(job)
 

@@ -7,7 +7,9 @@ wait for the Store; they never block on anything but local disk.
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import sqlite3
 import stat
 import time
 from collections.abc import Callable, Sequence
@@ -18,10 +20,13 @@ from flyteplugins_vol.model import AttrChange, Caller, Inode, StatFs
 from flyteplugins_vol.store.cache import BlockCache
 from flyteplugins_vol.store.fetch import Miss
 from flyteplugins_vol.workspace.data import FileData
+from flyteplugins_vol.workspace.disk import LocalDisk
 from flyteplugins_vol.workspace.sealing import SealedPack, SealJob
 from flyteplugins_vol.workspace.staging import Burial, Staging
 from flyteplugins_vol.workspace.tree import TARGET_MAX, Tree
 from flyteplugins_vol.workspace.usage import Usage
+
+log = logging.getLogger(__name__)
 
 _CAPACITY = 1 << 50  # bytes that statfs calls the size of a volume: object storage has no end
 _FILES = 1 << 32
@@ -47,6 +52,8 @@ class Workspace:
         self._tree = Tree(index, self._discard)
         self._usage = Usage()
         self._seen_changes = index.db.sql.total_changes
+        self._disk = LocalDisk(os.path.dirname(index.db.path)) if staging is not None else None
+        self._broken: str | None = None
         self._ticks_with_dead = 0
         self.publishing = False  # the main index file is being read: no checkpoint
         self.changed = False  # since it was checked out or last snapshot
@@ -61,7 +68,7 @@ class Workspace:
     # -- names -----------------------------------------------------------------------------------------------------
 
     def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Inode:
-        self._may_write()
+        self._may_grow()
         if not stat.S_IFMT(mode):
             mode |= stat.S_IFREG
         inode = self._tree.add(parent, name, mode & ~caller.umask, caller, rdev=rdev)
@@ -70,11 +77,11 @@ class Workspace:
         return inode
 
     def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Inode:
-        self._may_write()
+        self._may_grow()
         return self._tree.add(parent, name, stat.S_IFDIR | (mode & ~caller.umask & 0o7777), caller)
 
     def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Inode:
-        self._may_write()
+        self._may_grow()
         if not target:
             raise OSError(errno.ENOENT, "empty target")
         if len(target) > TARGET_MAX:
@@ -88,7 +95,7 @@ class Workspace:
         return inode.target
 
     def link(self, ino: int, new_parent: int, new_name: bytes) -> Inode:
-        self._may_write()
+        self._may_grow()
         return self._tree.link(ino, new_parent, new_name)
 
     def unlink(self, parent: int, name: bytes) -> None:
@@ -195,7 +202,7 @@ class Workspace:
         return self._data.absent(inode, number, count)
 
     def write(self, ino: int, offset: int, data: bytes | memoryview) -> int:
-        self._may_write()
+        self._may_grow(len(data))
         inode = self.getattr(ino)
         if not inode.is_file:
             raise OSError(errno.EISDIR if inode.is_dir else errno.EINVAL, "not a file")
@@ -220,7 +227,7 @@ class Workspace:
         return self.index.xattrs.names(ino)
 
     def setxattr(self, ino: int, name: bytes, value: bytes, flags: int = 0) -> None:
-        self._may_write()
+        self._may_grow()
         if not name.startswith(b"user."):
             raise OSError(errno.EOPNOTSUPP, "only user.* attributes")
         if len(name) > 255 or len(value) > _XATTR_VALUE_MAX:
@@ -230,8 +237,8 @@ class Workspace:
             raise OSError(errno.EEXIST, "attribute exists")
         if not there and flags & _XATTR_REPLACE:
             raise OSError(errno.ENODATA, "no such attribute")
+        self._status_changed(ino)  # first, since it looks whether the inode is there
         self.index.xattrs.put(ino, name, value)
-        self._status_changed(ino)
 
     def removexattr(self, ino: int, name: bytes) -> None:
         self._may_write()
@@ -249,14 +256,15 @@ class Workspace:
         """
         if self._staging is None:
             return []
-        self.index.commit()
+        self._commit_rows()
         return [*self._staging.unsynced(), self.index.db.sync_fd()]
 
     def housekeep(self) -> None:
         """About once a second: let no more than that depend on this process's memory, and bound memory and WAL."""
+        if self._broken is not None:
+            return
         if self.dirty:
-            self.index.commit()
-            self._seen_changes = self.index.db.sql.total_changes
+            self._commit_rows()
         if self._staging is not None and self._staging.dead():
             self._ticks_with_dead += 1
             if self._ticks_with_dead > _BURY_AFTER:  # no seal job came by that would do it in its worker thread
@@ -265,7 +273,7 @@ class Workspace:
                 self.bury(burial)
         self.index.trim()
         if not self.publishing and self.index.db.wal_bytes() > _WAL_LIMIT:
-            self.index.db.checkpoint()
+            self._in_sql(self.index.db.checkpoint)
 
     def begin_burial(self) -> Burial:
         """Staging's dead log files, and what must be durable before they are deleted. Ends the transaction."""
@@ -273,7 +281,7 @@ class Workspace:
         dead = self._staging.dead()
         if not dead:
             return Burial((), None)
-        self.index.commit()
+        self._commit_rows()
         return Burial(dead, os.dup(self.index.db.sync_fd()))
 
     def bury(self, burial: Burial) -> None:
@@ -294,8 +302,8 @@ class Workspace:
         """
         if self._data.unsealed_windows or (self._staging is not None and self._staging.live):
             raise RuntimeError("a snapshot needs everything sealed")
-        self.index.flush()
-        self.index.db.checkpoint()
+        self._in_sql(self.index.flush)
+        self._in_sql(self.index.db.checkpoint)
         self._seen_changes = self.index.db.sql.total_changes
         self.publishing = True
         self.changed = False
@@ -307,7 +315,9 @@ class Workspace:
         While `publishing`, SQLite stays open: its last checkpoint would change the file that is being read. The rows
         are in the WAL all the same.
         """
-        if self.publishing:
+        if self._broken is not None:
+            self.index.db.sql.close()  # as after a kill: what is on disk is the last good moment
+        elif self.publishing:
             self.index.commit()
         else:
             self.index.close()
@@ -363,10 +373,39 @@ class Workspace:
         """Every verb that changes something begins here; between two verbs memory may be bounded."""
         if self.read_only:
             raise OSError(errno.EROFS, "read-only volume")
+        # SQLite leaves its transaction when it cannot write: then memory knows more than the disk ever will
+        if self._broken is not None or not self.index.db.sql.in_transaction:
+            raise self._break("the transaction ended")
         self.changed = True
         if self.index.dirty > _DIRTY_LIMIT:
-            self.index.flush()
+            self._in_sql(self.index.flush)
             self.index.trim()
+
+    def _may_grow(self, size: int = 4096) -> None:
+        """As `_may_write`, for verbs that need space on the local disk."""
+        self._may_write()
+        assert self._disk is not None
+        self._disk.take(size)
+
+    def _commit_rows(self) -> None:
+        self._in_sql(self.index.commit)
+        self._seen_changes = self.index.db.sql.total_changes
+
+    def _in_sql(self, action: Callable[[], None]) -> None:
+        """Run what must not fail; if it does, nothing that comes after may claim to be kept."""
+        if self._broken is not None:
+            raise self._break(self._broken)
+        try:
+            action()
+        except sqlite3.Error as error:
+            raise self._break(str(error)) from error
+
+    def _break(self, why: str) -> OSError:
+        """No more changes in this process. The directory holds the last good moment, and a new mount resumes there."""
+        if self._broken is None:
+            self._broken = why
+            log.critical("the index on local disk cannot be written (%s): no more changes until the next mount", why)
+        return OSError(errno.EIO, f"the index on local disk cannot be written: {self._broken}")
 
     def _accessed(self, inode: Inode) -> None:
         """relatime: note a read after a change, or once a day."""

@@ -1,4 +1,4 @@
-"""What a commit, a fork and a checkout cost in requests and bytes, counted: promises that do not depend on a machine."""
+"""What commits, forks and checkouts cost in requests and bytes: promises that do not depend on a machine."""
 
 from __future__ import annotations
 

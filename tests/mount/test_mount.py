@@ -210,6 +210,18 @@ def test_a_bug_in_the_file_system_is_one_eio(mount: Mount) -> None:
     assert "ZeroDivisionError: as asked" in Path(client.spec.log_path or "").read_text()
 
 
+def test_attributes_that_do_not_fit_are_one_eio(mount: Mount) -> None:
+    root = mount(xattr=True, attr_cache=0.0).mount_path
+    (root / "file").touch()
+    (root / "other").touch()
+    with pytest.raises(OSError) as raised:
+        os.getxattr(root / "file", "user.huge")
+    with pytest.raises(OSError) as raised:
+        os.stat(root / "file")
+    assert raised.value.errno == errno.EIO
+    assert (root / "other").stat().st_size == 0
+
+
 def test_a_read_only_mount_refuses_changes(mount: Mount) -> None:
     root = mount(read_only=True).mount_path
     for change in (root.joinpath("file").touch, root.joinpath("dir").mkdir, lambda: root.chmod(0o700)):

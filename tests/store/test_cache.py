@@ -214,9 +214,7 @@ def test_threads_read_and_put_while_others_trim(tmp_path: Path) -> None:
     cache.close()
 
 
-def test_open_mirrors_are_bounded_and_their_descriptors_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_open_mirrors_are_bounded_and_their_descriptors_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "_OPEN_MIRRORS", 4)
     before = len(os.listdir("/proc/self/fd"))
     cache = BlockCache(str(tmp_path))

