@@ -124,10 +124,26 @@ _STORE = "FLYTE_VOL_STORE"
 _CACHE = "FLYTE_VOL_CACHE_DIR"
 
 
+def store_from_environment(environ: Mapping[str, str] | None = None) -> str | None:
+    """``FLYTE_VOL_STORE``, if it is set."""
+    env = os.environ if environ is None else environ
+    return env.get(_STORE) or None
+
+
 def default_store(environ: Mapping[str, str] | None = None) -> str:
     """``FLYTE_VOL_STORE``, else a directory of this user: ``$XDG_DATA_HOME/flytevol``."""
     env = os.environ if environ is None else environ
     return env.get(_STORE) or "file://" + os.path.join(_home(env, "XDG_DATA_HOME", ".local/share"), "flytevol")
+
+
+HIGH_THROUGHPUT_VARIABLE = "FLYTE_VOL_HIGH_THROUGHPUT"
+"""``1``: mount volumes for very many files. `with_high_throughput_volume_deps` sets it in an image."""
+
+
+def high_throughput(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether this environment asks for mounts for very many files."""
+    env = os.environ if environ is None else environ
+    return env.get(HIGH_THROUGHPUT_VARIABLE, "").lower() in ("1", "true", "yes", "on")
 
 
 def cache_root(environ: Mapping[str, str] | None = None) -> str:
@@ -146,6 +162,16 @@ def author() -> str | None:
         return getpass.getuser()
     except (OSError, KeyError):  # no name for this user id, as in many containers
         return None
+
+
+def daemon_environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of a mount's daemon: this process's, with an allocator that gives memory back."""
+    return {**_FRUGAL, **(os.environ if environ is None else environ)}
+
+
+# Packs are 16 MiB buffers that threads hand to one another. With the defaults each thread's arena keeps what it has
+# seen: 483 MB after writing 512 MB of files, with these 150 MB.
+_FRUGAL = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "2097152", "MALLOC_TRIM_THRESHOLD_": "8388608"}
 
 
 def _home(env: Mapping[str, str], variable: str, fallback: str) -> str:

@@ -100,7 +100,7 @@ class MountSpec:
     attr_cache: float = 60.0  # seconds, as the next two
     entry_cache: float = 60.0
     dir_entry_cache: float = 60.0
-    timeout: float = 120.0  # seconds for the mount to answer, and for the final commit of a signal
+    timeout: float = 120.0  # seconds for the mount to answer
     writeback: bool = True
     upload_delay: float | None = None  # seconds without a write before a window may be sealed
     subdir: str | None = None

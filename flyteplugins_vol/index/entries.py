@@ -13,6 +13,10 @@ class EntryTable:
         row = self._sql.execute("SELECT ino FROM entry WHERE parent=? AND name=?", (parent, name)).fetchone()
         return None if row is None else row[0]
 
+    def add(self, parent: int, name: bytes, ino: int) -> bool:
+        """Add a name; False if it is there already, and nothing has changed."""
+        return self._sql.execute("INSERT OR IGNORE INTO entry VALUES (?,?,?)", (parent, name, ino)).rowcount > 0
+
     def put(self, parent: int, name: bytes, ino: int) -> None:
         """Add a name, or let an existing one name another inode."""
         self._sql.execute("INSERT OR REPLACE INTO entry VALUES (?,?,?)", (parent, name, ino))

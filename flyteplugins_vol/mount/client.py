@@ -23,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flyteplugins_vol.config import daemon_environment
 from flyteplugins_vol.errors import MountFailedError, NotMountedError, VolumeError, from_wire
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount import kernel_mounts, preflight
@@ -32,10 +33,6 @@ from flyteplugins_vol.mount.mount_paths import Claim, claim
 from flyteplugins_vol.mount.protocols import Progress
 
 DAEMON = "flyteplugins_vol.mount.daemon"
-
-# Packs are 16 MiB buffers that threads hand to one another. With glibc's defaults each thread's arena keeps those it has
-# seen: 483 MB after writing 512 MB, with these 260 MB.
-_FRUGAL = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "2097152", "MALLOC_TRIM_THRESHOLD_": "8388608"}
 
 _LOG_NAME = "daemon.log"
 _LOG_SHOWN = 15  # lines of the log in an error
@@ -211,7 +208,7 @@ class _Daemon:
                     stdout=log,
                     stderr=log,
                     start_new_session=True,  # Ctrl-C is for the client
-                    env={**os.environ, **_FRUGAL},
+                    env=daemon_environment(),
                     cwd=Path(__file__).parents[2],  # so that -m finds the package that runs here
                 )
             finally:

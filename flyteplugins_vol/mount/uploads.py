@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+import os
+import threading
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 
 import trio
 
@@ -17,6 +20,7 @@ _IN_FLIGHT_BYTES = 64 << 20  # memory that packs under way may take
 _PACK_BYTES = 32 << 20  # of one: 16 MiB as they were written and up to 16 MiB as they are sent
 _FIRST_PAUSE = 1.0  # seconds after a failure, doubled up to the longest
 _LONGEST_PAUSE = 30.0
+_NICE = 10  # hashing and compressing must not take the CPU from whoever writes, while nobody waits for a commit
 
 
 class Uploader:
@@ -30,6 +34,7 @@ class Uploader:
         self._holding_off = False
         self._pause = _FIRST_PAUSE
         self._off = False
+        self._threads = ThreadPoolExecutor(self._idle, thread_name_prefix="upload", initializer=_give_way)
 
     def notice(self) -> None:
         """There may be something to upload."""
@@ -51,7 +56,7 @@ class Uploader:
             while True:
                 await self._noticed.wait()
                 self._noticed = trio.Event()
-                if self._idle and not self._off and not self._holding_off and await _in_thread(self._sealer.ready):
+                if self._idle and not self._off and not self._holding_off and self._sealer.ready():
                     for _ in range(self._idle):
                         self._idle -= 1
                         nursery.start_soon(self._upload)
@@ -60,7 +65,7 @@ class Uploader:
         """One worker: packs, while there are any that are ripe."""
         failed = False
         try:
-            while not self._off and await _in_thread(self._sealer.run_once, False):
+            while not self._off and await self._seal():
                 self._pause = _FIRST_PAUSE
         except Exception as error:
             reason = f"{error.kind}: {error.message}" if isinstance(error, VolumeError) else repr(error)
@@ -68,6 +73,10 @@ class Uploader:
             failed = True
         self._idle += 1
         await (self._hold_off() if failed else self._look_again())
+
+    async def _seal(self) -> bool:
+        job = self._threads.submit(self._sealer.run_once, False)
+        return await trio.to_thread.run_sync(job.result, abandon_on_cancel=True)
 
     async def _hold_off(self) -> None:
         """After a failure nothing is tried for a while, by nobody."""
@@ -89,5 +98,7 @@ class Uploader:
         self.notice()
 
 
-async def _in_thread(function: Callable[..., bool], *args: bool) -> bool:
-    return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+def _give_way() -> None:
+    """Lower this thread's priority: on Linux a niceness is a thread's own."""
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

@@ -30,7 +30,7 @@ MAX_SIZE = (1 << 63) - 1
 _LINE = 1 << 20  # bytes of a pack that come in together
 _LINE_BLOCKS = 4096  # most blocks of one line
 _AHEAD = 6  # windows or lines that a sequential reader is kept ahead
-_RIPE = 1.0  # seconds without a write
+_RIPE = 3.0  # seconds without a write; a full window is ripe at once
 
 
 class FileData:

@@ -138,7 +138,7 @@ class Burial(NamedTuple):
         """Any thread, once. Raises OSError."""
         if self.fd is not None:
             try:
-                os.fdatasync(self.fd)
+                getattr(os, "fdatasync", os.fsync)(self.fd)  # macOS has the second only
             finally:
                 os.close(self.fd)
 

@@ -54,7 +54,8 @@ class Tree:
     ) -> Inode:
         """Make a new file of any type with one name. ``mode`` has type and permissions, the umask already applied."""
         directory = self._place(parent, name)
-        if self._entries.get(parent, name) is not None:
+        ino = self._index.new_ino()
+        if not self._entries.add(parent, name, ino):
             raise _error(errno.EEXIST)
         is_dir = stat.S_ISDIR(mode)
         gid = caller.gid
@@ -63,10 +64,9 @@ class Tree:
             mode |= stat.S_ISGID if is_dir else 0
         now = time.time_ns()
         inode = Inode(
-            self._index.new_ino(), mode, 2 if is_dir else 1, caller.uid, gid, rdev, len(target or b""), 0,
+            ino, mode, 2 if is_dir else 1, caller.uid, gid, rdev, len(target or b""), 0,
             now, now, now, parent if is_dir else 0, target,
         )  # fmt: skip
-        self._entries.put(parent, name, inode.ino)
         self._inodes.add(inode)
         self._index.files += 1
         directory.nlink += is_dir
