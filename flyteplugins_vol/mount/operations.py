@@ -20,6 +20,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
+from flyteplugins_vol.errors import VolumeError
 from flyteplugins_vol.model import ROOT_INO, AttrChange, Caller, Inode, StatFs
 from flyteplugins_vol.mount import errnos
 from flyteplugins_vol.mount.directory_handle import DOTS, DirectoryHandle
@@ -230,12 +231,17 @@ class Operations:
     @_waits
     async def read(self, ino: int, offset: int, size: int) -> bytes:
         """Parks until what is missing has come from the store; an error there is EIO on this request only."""
-        # Sequential read-ahead belongs here: a run of reads at rising offsets asks for the next lines with prefetch.
+        fault: VolumeError | None = None
         for _ in range(_FETCHES):
             answer = self._workspace.read(ino, offset, size)
             if isinstance(answer, (bytes, bytearray, memoryview)):
                 return cast("bytes", answer)
-            await self.scheduler.result_of(self._fetcher.fetch(answer))
+            if fault is not None:
+                raise fault
+            try:
+                await self.scheduler.result_of(self._fetcher.fetch(answer))
+            except VolumeError as error:  # perhaps of a neighbour that came along: then what was wanted is there
+                fault = error
         raise RuntimeError(f"still not in the local cache after {_FETCHES} fetches")
 
     @_waits

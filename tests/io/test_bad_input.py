@@ -240,3 +240,30 @@ def _python() -> str:
     import sys
 
     return sys.executable
+
+
+@pytest.mark.fuse
+def test_a_damaged_block_harms_no_neighbour_in_its_pack(world: World) -> None:
+    """Small files come in by the line: one that is damaged must not take the others of its line with it."""
+    volume = world.new()
+    path = volume.mount.sync()
+    for number in range(20):
+        (path / f"f{number:02}").write_bytes(os.urandom(1000))
+    version = volume.finalize.sync()
+    world.forget_caches()
+    (pack,) = world.objects("packs")
+    data = bytearray(pack.read_bytes())
+    data[16 + 10_500] ^= 1  # in the eleventh of the blocks, which follow a header of 16 bytes
+    pack.unlink()
+    pack.write_bytes(data)
+    path = world.keep(version).mount.sync()
+    failed = [p.name for p in sorted(path.iterdir()) if not _readable(p)]
+    assert len(failed) == 1
+
+
+def _readable(path: Path) -> bool:
+    try:
+        return len(path.read_bytes()) == 1000
+    except OSError as error:
+        assert error.errno == errno.EIO
+        return False
