@@ -52,7 +52,7 @@ def _problems(sql: sqlite3.Connection, *, published: bool, window: int, store: O
         yield from _packs(sql, store)
 
 
-_INODE = ("ino", "mode", "nlink", "size", "allocated", "parent", "target")
+_INODE: tuple[str, ...] = ("ino", "mode", "nlink", "size", "allocated", "parent", "target")
 
 
 def _names(sql: sqlite3.Connection, inodes: dict[int, dict[str, Any]]) -> Iterator[str]:

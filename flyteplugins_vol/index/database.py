@@ -93,10 +93,16 @@ class IndexDatabase:
             return 0
 
     def close(self) -> None:
+        """Commit, and bring everything to the main file."""
         if self.sql.in_transaction:
             self.sql.execute("COMMIT")
+        self.drop()
+
+    def drop(self) -> None:
+        """Let go without a commit."""
         if self._wal is not None:
             os.close(self._wal)
+            self._wal = None
         self.sql.close()
 
 

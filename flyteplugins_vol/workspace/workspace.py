@@ -316,7 +316,7 @@ class Workspace:
         are in the WAL all the same.
         """
         if self._broken is not None:
-            self.index.db.sql.close()  # as after a kill: what is on disk is the last good moment
+            self.index.db.drop()  # as after a kill: what is on disk is the last good moment
         elif self.publishing:
             self.index.commit()
         else:

@@ -64,7 +64,7 @@ def test_a_flipped_bit_is_noticed_wherever_it_is(blocks: list[bytes], data: st.D
     altered[bit // 8] ^= 1 << bit % 8
     with pytest.raises((DamageError, NewerFormatError)):
         for entry in parse_footer(PACK, made.name, bytes(altered)):
-            decode(entry, altered[entry.offset : entry.offset + entry.stored])
+            decode(entry, bytes(altered[entry.offset : entry.offset + entry.stored]))
 
 
 @given(BLOCKS, st.data())

@@ -12,6 +12,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -64,10 +65,10 @@ LIMITS: list[tuple[Any, str, int]] = [
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 PROFILE = settings(
-    max_examples=3000 if LONG else 25,
+    max_examples=3000 if LONG else 60,
     stateful_step_count=80 if LONG else 40,
     deadline=None,
-    suppress_health_check=list(HealthCheck),
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     # making a failure small takes minutes of commits and kills: only where there is time
     phases=tuple(Phase) if LONG else (Phase.explicit, Phase.reuse, Phase.generate),
     print_blob=True,
@@ -82,6 +83,7 @@ OFFSETS = st.one_of(
 )
 SIZES = st.one_of(st.integers(0, 40), st.integers(0, 2 * WINDOW + 2), st.just(WINDOW))
 XATTRS = st.sampled_from([b"user.a", b"user.b"])
+BUSY = st.integers(0, 1 << 32)  # what happens just before: see `busy`
 
 
 class WorkspaceMachine(RuleBasedStateMachine):
@@ -94,8 +96,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
         self.driven = Driven.new(self.directory, self.store, window=WINDOW, cache_size=1 << 30)
         root = self.ws.getattr(ROOT_INO)
         self.model = Model(Node(ROOT_INO, root.mode, root.uid, root.gid, parent=ROOT_INO))
-        self.synced = self.model.snapshot()
-        self.versions: list[tuple[str, dict[bytes, Any]]] = []
+        self.watch_commits()
         self.snapshots: dict[str, Model] = {}
         self.last: str | None = None
         self.jobs: dict[int, tuple[SealJob, list[bytes], list[bytes], list[int]]] = {}
@@ -267,26 +268,59 @@ class WorkspaceMachine(RuleBasedStateMachine):
             with pytest.raises(OSError, match="No such file"):
                 self.ws.getattr(ino)
 
+    # -- many verbs in one step ------------------------------------------------------------------------------------
+
+    def busy(self, seed: int) -> None:
+        """Some verbs by chance, so that what a rule is about meets a tree that is worth it; 0 is none."""
+        rng = random.Random(seed)
+        for _ in range(rng.randrange(16) if seed else 0):
+            where, what, name = rng.getrandbits(20), rng.getrandbits(20), rng.choice([b"a", b"b", b"c", b"d"])
+            offset, size = rng.randrange(5 * WINDOW), rng.choice([1, 40, 3000, WINDOW, 2 * WINDOW])
+            verb = rng.choice(_BUSY)
+            if verb == "write":
+                self.write(what, rng.choice([0, offset, offset // WINDOW * WINDOW]), size, rng.randrange(6))
+            elif verb == "truncate":
+                self.truncate(what, rng.choice([0, offset]))
+            elif verb == "rename":
+                self.rename(where, name, what, rng.choice([b"a", b"b", b"c", b"d"]), rng.choice([0, 0, 1, 2]))
+            elif verb == "link":
+                self.link(what, where, name)
+            elif verb == "setxattr":
+                self.setxattr(what, b"user.a", b"%d" % size, 0)
+            elif verb == "open":
+                self.open(what, os.O_RDWR)
+            elif verb == "read":
+                self.read(what, offset, size)
+            elif verb in ("release", "remember", "forget"):
+                getattr(self, verb)(what)
+            elif verb == "mknod":
+                self.mknod(where, name, "file")
+            else:
+                getattr(self, verb)(where, name)
+
     # -- sealing, in steps with writes between them ----------------------------------------------------------------
 
-    @rule(target=sealing_jobs, everything=st.booleans())
-    def begin_seal(self, everything: bool) -> Any:
+    @rule(target=sealing_jobs, everything=st.booleans(), busy=BUSY)
+    def begin_seal(self, everything: bool, busy: int) -> Any:
+        self.busy(busy)
         job = self.ws.next_seal(everything)
         if job is None:
             return multiple()
         self.jobs[id(job)] = (job, [], [], [])
         return job
 
-    @rule(job=sealing_jobs)
-    def hash_pieces(self, job: SealJob) -> None:
+    @rule(job=sealing_jobs, busy=BUSY)
+    def hash_pieces(self, job: SealJob, busy: int) -> None:
+        self.busy(busy)
         if id(job) in self.jobs and not self.jobs[id(job)][1]:
             plains = read_pieces(job)
             hashes = [block_hash(plain) for plain in plains]
             self.jobs[id(job)] = (job, plains, hashes, self.ws.settle_known(job, hashes))
 
-    @rule(job=consumes(sealing_jobs), fails=st.booleans())
-    def end_seal(self, job: SealJob, fails: bool) -> None:
-        self.hash_pieces(job)
+    @rule(job=consumes(sealing_jobs), fails=st.booleans(), busy=BUSY)
+    def end_seal(self, job: SealJob, fails: bool, busy: int) -> None:
+        self.busy(busy)
+        self.hash_pieces(job, 0)
         _, plains, hashes, fresh = self.jobs.pop(id(job), (job, [], [], []))
         if not plains:
             return  # of a process that was killed, or ended by a commit
@@ -296,53 +330,79 @@ class WorkspaceMachine(RuleBasedStateMachine):
             sealed = self.driven.session.sealer._upload(plains, hashes, fresh) if fresh else None
             self.ws.settle_pack(job, sealed)
 
-    @rule(everything=st.booleans())
-    def seal(self, everything: bool) -> None:
+    @rule(fails=st.booleans(), busy=BUSY, beside=BUSY, later=BUSY)
+    def seal_beside_writers(self, fails: bool, busy: int, beside: int, later: int) -> None:
+        """All of a seal, with others at work between any two of its steps."""
+        job = self.begin_seal(True, busy)
+        if isinstance(job, SealJob):
+            self.busy(beside)
+            self.hash_pieces(job, 0)
+            self.busy(later)
+            self.end_seal(job, fails, 0)
+            self.compare()
+
+    @rule(everything=st.booleans(), busy=BUSY)
+    def seal(self, everything: bool, busy: int) -> None:
+        self.busy(busy)
         self.driven.seal(everything=everything)
 
     # -- durability ------------------------------------------------------------------------------------------------
 
-    @rule()
-    def sync(self) -> None:
+    @rule(busy=BUSY)
+    def sync(self, busy: int) -> None:
+        self.busy(busy)
         for fd in self.ws.begin_sync():
             os.fdatasync(fd)
-        self.synced = self.model.snapshot()
 
-    @rule()
-    def housekeep(self) -> None:
+    @rule(busy=BUSY)
+    def housekeep(self, busy: int) -> None:
+        self.busy(busy)
         self.ws.housekeep()
-        self.synced = self.model.snapshot()
 
-    @rule()
-    def fsck(self) -> None:
+    @rule(busy=BUSY)
+    def fsck(self, busy: int) -> None:
+        self.busy(busy)
         self.driven.check()
-        self.synced = self.model.snapshot()
 
-    @rule()
-    def reopen(self) -> None:
+    @rule(busy=BUSY)
+    def reopen(self, busy: int) -> None:
+        self.busy(busy)
         self.jobs.clear()
         self.driven.reopen()
         self.restarted(self.model)
 
-    @rule()
-    def kill(self) -> None:
+    @rule(busy=BUSY)
+    def kill(self, busy: int) -> None:
+        self.busy(busy)
         self.jobs.clear()
+        survives = self.synced
         self.driven.kill()
-        self.restarted(self.synced)
+        self.restarted(survives)
 
     def restarted(self, model: Model) -> None:
         self.model = model.snapshot()
         self.model.restarted()
-        self.synced = self.model.snapshot()
+        self.watch_commits()
         self.compare()
+
+    def watch_commits(self) -> None:
+        """What a kill leaves is what the model was when SQLite last committed, whoever asked for that."""
+        self.synced = self.model.snapshot()
+        database: Any = self.ws.index.db
+        for name in ("commit", "checkpoint"):
+            setattr(database, name, partial(self.committed, getattr(database, name)))
+
+    def committed(self, commit: Callable[[], None]) -> None:
+        commit()
+        self.synced = self.model.snapshot()
 
     # -- versions --------------------------------------------------------------------------------------------------
 
-    @rule(message=st.sampled_from([None, "message"]))
-    def commit(self, message: str | None) -> None:
+    @rule(message=st.sampled_from([None, "message"]), busy=BUSY)
+    def commit(self, message: str | None, busy: int) -> None:
+        self.busy(busy)
         self.end_jobs()
         record = self.driven.commit(message)
-        self.synced = self.model.snapshot()
         if str(record.locator) not in self.snapshots:
             self.driven.check(record)
         self.last = str(record.locator)
@@ -356,8 +416,9 @@ class WorkspaceMachine(RuleBasedStateMachine):
             if self.model.nlink(n.ino) > 1 and not n.is_dir
         )
 
-    @rule(skip=st.integers(0, 8), after=st.booleans())
-    def commit_beside_a_failing_store(self, skip: int, after: bool) -> None:
+    @rule(skip=st.integers(0, 6), after=st.booleans(), again=st.booleans(), busy=BUSY)
+    def commit_beside_a_failing_store(self, skip: int, after: bool, again: bool, busy: int) -> None:
+        self.busy(busy)
         self.end_jobs()
         self.store.fail(skip=skip, after=after)
         try:
@@ -368,12 +429,14 @@ class WorkspaceMachine(RuleBasedStateMachine):
             self.snapshots[str(record.locator)] = self.model.snapshot()
             self.last = str(record.locator)
         self.store.clear()
-        self.sync()
+        if again:
+            self.commit(None, 0)
 
     @precondition(lambda self: self.snapshots)
-    @rule(which=PICK, own_cache=st.booleans())
-    def check_out(self, which: int, own_cache: bool) -> None:
+    @rule(which=PICK, own_cache=st.booleans(), busy=BUSY)
+    def check_out(self, which: int, own_cache: bool, busy: int) -> None:
         """An earlier version, by this machine or by another one, is what it was."""
+        self.busy(busy)
         locator = sorted(self.snapshots)[which % len(self.snapshots)]
         changes = {} if own_cache else {"cache_dir": str(self.directory / f"cache-{uuid4().hex[:8]}")}
         other = self.driven.at(locator, **changes)
@@ -383,9 +446,10 @@ class WorkspaceMachine(RuleBasedStateMachine):
             other.close()
 
     @precondition(lambda self: self.snapshots)
-    @rule(which=PICK, fork=st.booleans())
-    def abandon_and_go_on_from(self, which: int, fork: bool) -> None:
+    @rule(which=PICK, fork=st.booleans(), busy=BUSY)
+    def abandon_and_go_on_from(self, which: int, fork: bool, busy: int) -> None:
         """Drop what is not committed; go on from the last version, or fork any other."""
+        self.busy(busy)
         if fork or self.last is None:
             locator = sorted(self.snapshots)[which % len(self.snapshots)]
             other = self.driven.fork(locator)
@@ -464,6 +528,12 @@ class WorkspaceMachine(RuleBasedStateMachine):
     def one_of(self, pick: int, wanted: Callable[[Node], bool]) -> int | None:
         found = sorted(ino for ino, node in self.model.nodes.items() if wanted(node))
         return found[pick % len(found)] if found else None
+
+
+_BUSY = (
+    *["mknod"] * 4, *["mkdir"] * 2, *["write"] * 8, *["truncate"] * 2, *["rename"] * 3, "link", "unlink", "rmdir",
+    "setxattr", "open", "release", "remember", "forget", "read",
+)  # fmt: skip
 
 
 def _brief(a: Any, b: Any) -> Any:
