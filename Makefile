@@ -2,7 +2,8 @@
 #
 #   make demo                  the product in a minute, on a directory; STORE=s3: on an S3 server of its own
 #   make test                  the quick tests; ARGS="-k name" goes to pytest
-#   make test-all              all tests, as CI runs them
+#   make test-all              all tests; `make servers` first has none of them skipped
+#   make servers               what some tests talk to: Azurite, and Ceph's S3 gateway
 #   make check                 ruff, pyright, import-linter
 #   make bench                 the benchmark; ARGS="--only create --runs 1"
 #   make format                let ruff rewrite the code
@@ -12,12 +13,13 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format bench clean
+.PHONY: help demo test test-all servers check format bench clean
 
-STORE ?= file
-PYTHON ?=
-ARGS ?=
+STORE = file
+PYTHON =
+ARGS =
 BIN := .venv/bin
+export AZURITE_HOME = $(CURDIR)/.servers
 
 export PYTHON
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE PYTHONOPTIMIZE VIRTUAL_ENV
@@ -36,6 +38,9 @@ test:
 test-all:
 	@scripts/setup dev
 	@$(BIN)/python -m pytest $(ARGS)
+
+servers:
+	@scripts/test-servers
 
 check:
 	@scripts/setup dev
@@ -57,5 +62,5 @@ bench:
 
 clean:
 	@awk -v here='$(CURDIR)/' 'index($$2, here) == 1 { print $$2 }' /proc/self/mounts | xargs -r -n 1 fusermount3 -u -z
-	@rm -rf --one-file-system .venv .demo .bench .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@rm -rf --one-file-system .venv .demo .bench .servers .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

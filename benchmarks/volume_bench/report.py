@@ -50,7 +50,7 @@ def _cells(result: Result | None, local: Result | None) -> list[RenderableType]:
     if (least := result.about.goal_ratio) is not None and share is not None:
         goals.append((f"≥ {least}", share >= least))
     if (most := result.about.goal_puts) is not None and result.puts is not None:
-        goals.append((f"≤ {most} PUTs", result.puts <= most))
+        goals.append((f"PUTs ≤ {most}", result.puts <= most))
     return [
         _value(result),
         "–" if share is None else f"{share:.2f}",
