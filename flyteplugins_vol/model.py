@@ -118,4 +118,6 @@ class MountSpec:
 
     @classmethod
     def from_wire(cls, wire: Mapping[str, Any]) -> MountSpec:
-        return cls(**{**wire, "warmup": tuple(wire["warmup"])})
+        fields: dict[str, Any] = dict(wire)
+        fields["warmup"] = tuple(fields["warmup"])
+        return cls(**fields)

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from flyteplugins_vol.io import RWVolume, Volume
-from tests.io.conftest import World, world  # noqa: F401 - a fixture
+from tests.io.conftest import World
 
 pytestmark = [
     pytest.mark.fuse,
@@ -97,7 +97,7 @@ class Writer(threading.Thread):
 
 
 @pytest.mark.parametrize("writeback", [True, False])
-def test_nothing_acknowledged_is_lost(world: World, disk: Disk, writeback: bool) -> None:  # noqa: F811
+def test_nothing_acknowledged_is_lost(world: World, disk: Disk, writeback: bool) -> None:
     with world.new("line").mounted(world.path("mnt"), meta_dir=disk.path, cache_dir=disk.path / "cache") as path:
         (path / "start").write_text("start")
     total = 0
