@@ -92,9 +92,18 @@ class MountClient:
 
     # ----------------------------------------------------------------------------------------- requests
 
-    def commit(self, message: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
-        """Publish a version; its record. Raises the error of the daemon: nothing is published, the mount lives on."""
-        return self._ask({"request": "commit", "message": message}, progress, None)
+    def commit(
+        self,
+        message: str | None = None,
+        progress: Progress | None = None,
+        produced_by: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Publish a version; its record. Raises the error of the daemon: nothing is published, the mount lives on.
+
+        ``produced_by`` replaces what the mount's spec said of who makes its versions.
+        """
+        more = {"produced_by": dict(produced_by)} if produced_by is not None else {}
+        return self._ask({"request": "commit", "message": message, **more}, progress, None)
 
     def status(self) -> dict[str, Any]:
         return self._ask({"request": "status"}, None, _STATUS_SECONDS)

@@ -29,12 +29,16 @@ class Commits:
         self._one_at_a_time = trio.Lock()
         self._seen_changes = 0
 
-    async def commit(self, message: str | None, progress: Progress) -> dict[str, Any]:
+    async def commit(
+        self, message: str | None, progress: Progress, produced_by: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Publish a version and return its record; the `VolumeError` of a commit that did not happen."""
         if self._uploader is None:
             raise UsageError("this mount is read-only", hint="fork the version and mount the fork")
         async with self._one_at_a_time:
             changes = self._kernel.operations.changes
+            if produced_by is not None:
+                self._session.set_producer(produced_by)
             with self._uploader.off():
                 record = await trio.to_thread.run_sync(self._commit, message, progress, abandon_on_cancel=True)
             self._seen_changes = changes

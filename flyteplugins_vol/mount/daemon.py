@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import trio
 
@@ -206,7 +206,10 @@ class Daemon:
         message = request.get("message")
         if not isinstance(message, (str, type(None))):
             raise UsageError("a commit's message is a string or null")
-        return await self._commits.commit(message, progress)
+        produced_by: Any = request.get("produced_by")
+        if not isinstance(produced_by, (dict, type(None))):
+            raise UsageError("what a commit is produced by is an object or null")
+        return await self._commits.commit(message, progress, cast("dict[str, Any] | None", produced_by))
 
     async def _unmount(self, request: Mapping[str, Any], _: Progress) -> dict[str, Any]:
         keep = request.get("keep")

@@ -75,9 +75,8 @@ class KernelThread:
     def finish(self, close_session: Callable[[Session], None]) -> None:
         """After `ended`: close the session, in its owner's thread, and end the thread."""
         try:
-            self.call(close_session, self._session)
+            self.call(self._close, close_session)
         finally:
-            self.call(self._finish)
             self._thread.join()
 
     # ------------------------------------------------------------------------------------- owner thread
@@ -142,6 +141,13 @@ class KernelThread:
             self._connected = False
             with suppress(Exception):  # unmounted by somebody else meanwhile
                 self._driver.close()
+
+    def _close(self, close_session: Callable[[Session], None]) -> None:
+        """In one go: between two closures the scheduler would look at the workspace, which is closed by then."""
+        try:
+            close_session(self._session)
+        finally:
+            self._finish()
 
     def _finish(self) -> None:
         self.operations.close()

@@ -280,13 +280,14 @@ class Operations:
             return
         first = count = max(0, cookie - DOTS)
         after = directory.name_before(count, functools.partial(workspace.readdir, directory.ino))
+        remember, passed = workspace.remember, directory.passed
         while entries := workspace.readdir(directory.ino, after, directory.batch):
             for name, inode in entries:
                 if not emit(name, inode, count + DOTS + 1):
                     directory.batch = count - first + 1
                     return
-                workspace.remember(inode.ino)
-                directory.passed(count, name)
+                remember(inode.ino)
+                passed(count, name)
                 count += 1
             after = entries[-1][0]
 

@@ -21,6 +21,7 @@ def check(spec: MountSpec) -> None:
     """Raise the `SetupError` of the first thing that is not ready; directories that are missing are made."""
     check_device()
     check_fusermount()
+    check_mount_table()
     if spec.allow_other:
         check_allow_other()
     check_directory(spec.meta_dir, "staging")
@@ -61,6 +62,15 @@ def check_fusermount(program: str = "fusermount3", euid: int | None = None) -> N
         raise FusermountError(
             f"{path} lies on a file system that is mounted nosuid, so that this user cannot mount",
             hint="install fuse3 on a file system without that option, or run as root",
+        )
+
+
+def check_mount_table(path: str = "/etc/mtab", euid: int | None = None) -> None:
+    """`FusermountError` if fusermount3 will mount for this user, but not unmount: it looks its mounts up there."""
+    if (os.geteuid() if euid is None else euid) != 0 and not os.path.exists(path):
+        raise FusermountError(
+            f"there is no {path}, without which fusermount3 does not unmount for an ordinary user",
+            hint=f"as root: ln -s /proc/self/mounts {path}",
         )
 
 

@@ -90,6 +90,10 @@ class Session(Protocol):
     @property
     def sealer(self) -> Sealer: ...
 
+    def set_producer(self, produced_by: Mapping[str, Any]) -> None:
+        """Who makes the versions from now on."""
+        ...
+
     def commit(
         self,
         message: str | None,

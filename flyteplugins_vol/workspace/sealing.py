@@ -7,9 +7,11 @@ work is simply done again; at worst a pack stays in the Store that nobody refers
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -17,7 +19,7 @@ from flyteplugins_vol.index.extents import STAGED, Extent
 from flyteplugins_vol.index.windows import Window
 from flyteplugins_vol.store.base import ObjectStore
 from flyteplugins_vol.store.cache import BlockCache
-from flyteplugins_vol.store.container import PACK, Entry, block_hash, build, encode, object_key
+from flyteplugins_vol.store.container import PACK, Container, Entry, block_hash, build, encode, object_key
 from flyteplugins_vol.workspace.staging import SEGMENT, Burial, Reader
 
 PACK_TARGET = 16 << 20
@@ -95,6 +97,8 @@ class Sealer:
         self._call = call
         self._store = store
         self._cache = cache
+        # In the background hashing and compressing take half of the CPUs at most; uploads wait for nobody.
+        self._background = threading.Semaphore(max(1, (os.cpu_count() or 2) // 2))
         self._running = 0
         self._ended = threading.Condition()
         self.packs = 0
@@ -119,7 +123,7 @@ class Sealer:
             if job is None:
                 return False
             try:
-                self._seal(job)
+                self._seal(job, everything)
             except BaseException:
                 self._call(self._workspace.abandon_seal, job)
                 raise
@@ -162,38 +166,41 @@ class Sealer:
             if self._running:
                 self._ended.wait(1.0)
 
-    def _seal(self, job: SealJob) -> None:
-        plains = read_pieces(job)
-        hashes = [block_hash(plain) for plain in plains]
-        fresh = self._call(self._workspace.settle_known, job, hashes)
-        self.known_bytes += job.size - sum(len(plains[i]) for i in fresh)
-        sealed = self._upload(plains, hashes, fresh) if fresh else None
+    def _seal(self, job: SealJob, everything: bool) -> None:
+        sealed: SealedPack | None = None
+        with nullcontext() if everything else self._background:
+            plains = read_pieces(job)
+            hashes = [block_hash(plain) for plain in plains]
+            fresh = self._call(self._workspace.settle_known, job, hashes)
+            self.known_bytes += job.size - sum(len(plains[i]) for i in fresh)
+            made = self._pack(plains, hashes, fresh) if fresh else None
+            plains.clear()  # a pack in the making counts in memory, and now it only has to be sent
+        if made is not None:
+            sealed = self._put(*made)
         self._call(self._workspace.settle_pack, job, sealed)
+
+    def _pack(self, plains: list[bytes], hashes: list[bytes], fresh: list[int]) -> tuple[Container, dict[int, int]]:
+        """A pack of the pieces that the index does not have, cached already; and which entry holds which piece."""
+        first: dict[bytes, int] = {}
+        numbers = {i: first.setdefault(hashes[i], len(first)) for i in fresh}  # equal bytes are one block
+        chosen = {hashes[i]: plains[i] for i in fresh}
+        container = build(PACK, [(digest, len(plain), *encode(plain)) for digest, plain in chosen.items()])
+        # If the upload fails, the mirror is of a pack that nobody names, and goes as others go.
+        self._cache.put(container.name, 0, list(chosen.values()))
+        self.plain_bytes += sum(map(len, chosen.values()))
+        return container, numbers
+
+    def _put(self, container: Container, numbers: dict[int, int]) -> SealedPack:
+        self._store.create(object_key(PACK, container.name), container.data)
+        self.packs += 1
+        self.stored_bytes += len(container.data)
+        return SealedPack(container.name, len(container.data), container.entries, numbers)
 
     def _bury(self) -> None:
         burial = self._call(self._workspace.begin_burial)
         if burial.logs:
             burial.sync()
             self._call(self._workspace.bury, burial)
-
-    def _upload(self, plains: list[bytes], hashes: list[bytes], fresh: list[int]) -> SealedPack:
-        """Make and store the pack. ``plains`` is emptied on the way: a pack in the making counts in memory."""
-        numbers: dict[int, int] = {}
-        first: dict[bytes, int] = {}
-        for i in fresh:  # two files with the same bytes are one block
-            numbers[i] = first.setdefault(hashes[i], len(first))
-        chosen = {hashes[i]: plains[i] for i in fresh}
-        plains.clear()
-        container = build(PACK, [(digest, len(plain), *encode(plain)) for digest, plain in chosen.items()])
-        # The cache first, so that the plain bytes need not wait for the upload. If that fails, the mirror is of a pack
-        # that nobody names, and goes as others go.
-        self._cache.put(container.name, 0, list(chosen.values()))
-        self.plain_bytes += sum(map(len, chosen.values()))
-        chosen.clear()
-        self._store.create(object_key(PACK, container.name), container.data)
-        self.packs += 1
-        self.stored_bytes += len(container.data)
-        return SealedPack(container.name, len(container.data), container.entries, numbers)
 
 
 def pieces_of(window: Window) -> list[Piece]:

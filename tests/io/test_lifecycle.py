@@ -294,7 +294,7 @@ def test_warm_up_fetches_before_anybody_reads(world: World) -> None:
     requests = reader.status()["fetch_requests"]
     assert locator != reader.mount_path or len((reader.mount_path / "f0").read_bytes()) == 5 << 20
     assert reader.status()["fetch_requests"] == requests
-    assert "there is no not-there" in world.path("log").read_text()
+    wait_for(lambda: "there is no not-there" in world.path("log").read_text())
 
 
 def test_autocommit_publishes_by_itself(world: World) -> None:

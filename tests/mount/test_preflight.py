@@ -118,3 +118,10 @@ def test_all_that_a_mount_needs(spec: MountSpec) -> None:
     preflight.check(replace(spec, allow_other=os.geteuid() == 0))
     assert Path(spec.meta_dir).is_dir()
     assert Path(spec.cache_dir).is_dir()
+
+
+def test_an_ordinary_user_needs_the_mount_table(tmp_path: Path) -> None:
+    preflight.check_mount_table(str(tmp_path / "mtab"), euid=0)
+    with pytest.raises(FusermountError, match="mtab") as caught:
+        preflight.check_mount_table(str(tmp_path / "mtab"), euid=1000)
+    assert "ln -s /proc/self/mounts" in caught.value.hint

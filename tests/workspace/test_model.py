@@ -327,7 +327,11 @@ class WorkspaceMachine(RuleBasedStateMachine):
         if fails:
             self.ws.abandon_seal(job)
         else:
-            sealed = self.driven.session.sealer._upload(plains, hashes, fresh) if fresh else None
+            sealed = (
+                self.driven.session.sealer._put(*self.driven.session.sealer._pack(plains, hashes, fresh))
+                if fresh
+                else None
+            )
             self.ws.settle_pack(job, sealed)
 
     @rule(fails=st.booleans(), busy=BUSY, beside=BUSY, later=BUSY)

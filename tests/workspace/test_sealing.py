@@ -48,7 +48,7 @@ def finish(volume: Driven, job: SealJob) -> SealedPack | None:
     plains = read_pieces(job)
     hashes = [block_hash(plain) for plain in plains]
     fresh = volume.workspace.settle_known(job, hashes)
-    sealed = volume.session.sealer._upload(plains, hashes, fresh) if fresh else None
+    sealed = volume.session.sealer._put(*volume.session.sealer._pack(plains, hashes, fresh)) if fresh else None
     volume.workspace.settle_pack(job, sealed)
     return sealed
 
@@ -182,7 +182,9 @@ def test_equal_files_of_two_jobs_at_once_are_one_block(volume: Driven) -> None:
     hashes = [[block_hash(plain) for plain in part] for part in plains]
     fresh = [volume.workspace.settle_known(job, h) for job, h in zip((first, second), hashes, strict=True)]
     assert fresh == [[0], [0]]
-    sealed = [volume.session.sealer._upload(p, h, [0]) for p, h in zip(plains, hashes, strict=True)]
+    sealed = [
+        volume.session.sealer._put(*volume.session.sealer._pack(p, h, [0])) for p, h in zip(plains, hashes, strict=True)
+    ]
     volume.workspace.settle_pack(first, sealed[0])
     volume.workspace.settle_pack(second, sealed[1])
     record = volume.commit()
@@ -255,7 +257,7 @@ def test_a_window_in_thousands_of_pieces_does_not_hold_up_the_owner(volume: Driv
     plains = read_pieces(job)
     hashes = [block_hash(plain) for plain in plains]
     fresh = volume.workspace.settle_known(job, hashes)
-    sealed = volume.session.sealer._upload(plains, hashes, fresh)
+    sealed = volume.session.sealer._put(*volume.session.sealer._pack(plains, hashes, fresh))
     began = time.process_time()
     volume.workspace.settle_pack(job, sealed)
     assert time.process_time() - began < 1.0
