@@ -30,7 +30,9 @@ MAX_SIZE = (1 << 63) - 1
 _LINE = 1 << 20  # bytes of a pack that come in together
 _LINE_BLOCKS = 4096  # most blocks of one line
 _AHEAD = 6  # windows or lines that a sequential reader is kept ahead
-_RIPE = 3.0  # seconds without a write; a full window is ripe at once
+_RIPE = 3.0  # seconds without a write
+_FULL_RIPE = 0.5  # the same for a full window, which nobody is likely to write to again
+_PRESSURE = 512 << 20  # unsealed bytes from which on a full window is ripe at once: a burst is not slowed by sealing
 
 
 class FileData:
@@ -279,9 +281,11 @@ class FileData:
         picked: list[Window] = []
         pieces: list[Piece] = []
         size = 0
-        ripe_before = time.monotonic() - self._ripe
+        now = time.monotonic()
+        ripe_before = now - self._ripe
+        full_ripe_before = now if self.unsealed_bytes >= _PRESSURE else now - min(_FULL_RIPE, self._ripe)
         for window in self._dirty:
-            if window.sealing:
+            if window.sealing or (not everything and window.written > full_ripe_before):
                 continue
             found = pieces_of(window)
             total = sum(piece.size for piece in found)

@@ -16,6 +16,7 @@ from flyteplugins_vol.model import AttrChange
 from flyteplugins_vol.store.container import block_hash
 from flyteplugins_vol.store.faulty import Faulty
 from flyteplugins_vol.store.memory import MemoryStore
+from flyteplugins_vol.workspace import data as data_module
 from flyteplugins_vol.workspace.sealing import SealedPack, SealJob, read_pieces
 from tests.driven import ME, Driven
 
@@ -207,7 +208,9 @@ def test_a_block_that_everyone_left_goes_with_its_pack_and_comes_back_in_a_new_o
     assert volume.content(b"b") == noise(1, 50_000)
 
 
-def test_windows_that_are_not_ripe_wait_unless_they_are_full(tmp_path: Path, store: Faulty) -> None:
+def test_windows_that_are_not_ripe_wait_unless_they_are_full_and_many(
+    tmp_path: Path, store: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
     volume = Driven.new(tmp_path, store, upload_delay=3600.0)
     volume.create(b"small", noise(1, 1000))
     assert not volume.seal(everything=False)
@@ -215,6 +218,8 @@ def test_windows_that_are_not_ripe_wait_unless_they_are_full(tmp_path: Path, sto
     for i in range(16):
         volume.workspace.write(big, i * MB, noise(i, MB))
     assert volume.session.sealer.ready()
+    assert not volume.seal(everything=False)  # a burst of writes is not slowed down by sealing
+    monkeypatch.setattr(data_module, "_PRESSURE", 16 * MB)
     assert volume.seal(everything=False)
     assert volume.workspace.staged_bytes == 1000
     assert not volume.session.sealer.ready()
