@@ -112,6 +112,7 @@ class MountSpec:
     author: str | None = None
     produced_by: Mapping[str, Any] | None = None
     resume: bool = True
+    high_throughput: bool = False  # for very many files: more memory, less time for each
 
     def to_wire(self) -> dict[str, Any]:
         return asdict(self)

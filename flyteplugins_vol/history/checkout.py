@@ -82,7 +82,7 @@ def copy_file(source: str, target: str) -> None:
                 if not done:
                     break
                 left -= done
-        except OSError:
+        except (OSError, AttributeError):  # only Linux has the call
             a.seek(0)
             b.seek(0)
             shutil.copyfileobj(a, b, 1 << 20)

@@ -82,6 +82,10 @@ class Committer:
         """The version that the next one builds on."""
         return self._base.record
 
+    def set_producer(self, produced_by: Mapping[str, Any]) -> None:
+        """Who makes the versions from now on, as their records will say."""
+        self._line = replace(self._line, produced_by=produced_by)
+
     def commit(
         self, message: str | None, barrier: Callable[[], None], call: Call,
         freeze: Callable[[], None], thaw: Callable[[], None], progress: Progress,

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flyteplugins_vol.config import StoreOptions
@@ -64,6 +64,11 @@ class Session:
             self.workspace = subtree(whole, spec.subdir)
         if spec.warmup:
             warm_in_background(self.workspace, call, self.fetcher, spec.warmup)
+
+    def set_producer(self, produced_by: Mapping[str, Any]) -> None:
+        """Who makes the versions from now on."""
+        if self._committer is not None:
+            self._committer.set_producer(produced_by)
 
     def commit(
         self, message: str | None, barrier: Callable[[], None], call: Call,

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
+from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.errors import HandleClosedError, VolumeError
 from flyteplugins_vol.history.commit import Progress
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.session import open_session
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.store.fetch import Miss
+from flyteplugins_vol.workspace.warmup import warm
 
 T = TypeVar("T")
 
@@ -30,11 +35,16 @@ _WAIT = 0.05
 class Unmounted:
     """An open session. Thread-safe: `call` is the owner, one caller at a time.
 
-    ``spec.meta_dir`` is made for this session alone, and removed when it is closed.
+    It works in a directory of its own, which is removed when it is closed: the volume's workspace on this machine is
+    that of a mount, perhaps of one that lives, or of one that left something to resume.
     """
 
     def __init__(self, spec: MountSpec) -> None:
-        self.spec = spec
+        own = f"{spec.volume_name}-{spec.volume_id}-{uuid.uuid4().hex[:8]}"
+        # what was written is closed by now: nothing to wait for before it is uploaded
+        self.spec = spec = replace(
+            spec, meta_dir=os.path.join(cache_root(), "unmounted", own), resume=False, upload_delay=0.0
+        )
         self._lock = threading.RLock()
         self._thawed = threading.Condition(self._lock)
         self._frozen = False
@@ -42,6 +52,7 @@ class Unmounted:
         self._pool: ThreadPoolExecutor | None = None
         self._uploading = 0
         self._closed = False
+        self._changes = self._published = 0
         try:
             self.session = open_session(spec, self.call, _ignore)
         except BaseException:
@@ -61,6 +72,7 @@ class Unmounted:
             while self._frozen:
                 self._thawed.wait()
             self._check_open()
+            self._changes += 1
             result = fn(*args)
             self._housekeep()
         while not self.workspace.room():
@@ -74,14 +86,21 @@ class Unmounted:
             self.session.fetcher.fetch(found).result()
         return found
 
+    def warm(self, path: str) -> None:
+        """Fetch all that is at a path into the cache of this machine. Raises `VolumeError`."""
+        warm(self.workspace, self.call, self.session.fetcher, path)
+
     @property
     def changed(self) -> bool:
-        """Whether there is anything that no version has."""
-        return self.workspace.changed
+        """Whether anything was written since the last commit."""
+        return self._changes != self._published
 
     def commit(self, message: str | None, progress: Progress | None = None) -> VersionRecord:
         """Publish what was written so far. Raises as `Session.commit`."""
-        return self.session.commit(message, _nothing, self.call, self._freeze, self._thaw, progress or _ignore)
+        changes = self._changes
+        record = self.session.commit(message, _nothing, self.call, self._freeze, self._thaw, progress or _ignore)
+        self._published = changes
+        return record
 
     def close(self) -> None:
         """Let go, and drop what was not committed. Idempotent."""
@@ -137,10 +156,7 @@ class Unmounted:
 
 
 def publish_unmounted(spec: MountSpec, message: str | None) -> VersionRecord:
-    """Commit what the spec describes without mounting it. Blocks. Raises `VolumeError`.
-
-    The directory ``spec.meta_dir`` is made for this and removed again.
-    """
+    """Commit what the spec describes without mounting it. Blocks. Raises `VolumeError`."""
     with Unmounted(spec) as session:
         return session.commit(message)
 

@@ -1,8 +1,16 @@
-"""Public types: `Volume`, `RWVolume`, `ROVolume`."""
+"""Public types: `Volume`, `RWVolume`, `ROVolume`; and what the images of Flyte's tasks need."""
 
 from __future__ import annotations
 
 from flyteplugins_vol.config import StoreOptions
+from flyteplugins_vol.io.images import with_high_throughput_volume_deps, with_volume_deps
 from flyteplugins_vol.io.volume import ROVolume, RWVolume, Volume
 
-__all__ = ["ROVolume", "RWVolume", "StoreOptions", "Volume"]
+__all__ = [
+    "ROVolume",
+    "RWVolume",
+    "StoreOptions",
+    "Volume",
+    "with_high_throughput_volume_deps",
+    "with_volume_deps",
+]

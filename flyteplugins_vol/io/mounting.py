@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flyteplugins_vol.config import author, cache_root
+from flyteplugins_vol.config import author, cache_root, high_throughput
 from flyteplugins_vol.errors import UnknownSchemeError, UsageError
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount.client import MountClient
@@ -101,6 +101,7 @@ class MountOptions:
             author=author(),
             produced_by=produced_by,
             resume=self.resume,
+            high_throughput=high_throughput(),
         )
 
 
@@ -133,6 +134,10 @@ class Mounting:
     def live(self) -> bool:
         return self.client.is_alive
 
+    @property
+    def read_only(self) -> bool:
+        return self.client.spec.read_only
+
     def end(self, *, keep: bool, abandon: bool = False) -> None:
         """Unmount. Idempotent. Unless ``keep``, the workspace's directory goes as well."""
         if abandon:
@@ -141,6 +146,13 @@ class Mounting:
             self.client.unmount(keep)
         if not keep:
             shutil.rmtree(self.client.spec.meta_dir, ignore_errors=True)
+
+    def drop(self) -> bool:
+        """End the mount and what was not committed, unless it has ended already. Whether there was something to end."""
+        live = self.live
+        if live:
+            self.end(keep=False, abandon=True)
+        return live
 
 
 def _absolute(path: str | Path | None) -> str | None:

@@ -6,45 +6,62 @@ one immutable version: mount it to read, fork it to write.
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
 
-from flyteplugins_vol.config import StoreOptions, default_store, store_options_from_environment
+from flyteplugins_vol.config import StoreOptions
 from flyteplugins_vol.errors import (
     AlreadyMountedError,
     HandleClosedError,
+    MountFailedError,
     NothingCommittedError,
     NotMountedError,
+    UsageError,
     VersionNotFoundError,
+    VolumeError,
 )
 from flyteplugins_vol.history.record import Locator, VersionRecord, check_name, load_record, parse_locator
 from flyteplugins_vol.history.refs import read_ref, ref_key
 from flyteplugins_vol.history.unmounted import publish_unmounted
+from flyteplugins_vol.io import hosts
 from flyteplugins_vol.io.dual import dual, dual_class
+from flyteplugins_vol.io.files import Access, ReadFiles, WriteFiles
 from flyteplugins_vol.io.mounting import Mounting, MountOptions
 from flyteplugins_vol.io.naming import find_volume
+from flyteplugins_vol.io.payload import (
+    Handle,
+    Known,
+    content_of,
+    payload_of,
+    payload_of_version,
+    pickled_writer,
+    unpickled,
+)
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.store.open import open_store
 from flyteplugins_vol.store.url import parse_store_url
 
 
-class Volume:
+class Volume(ReadFiles, Handle):
     """A durable, versioned file system on object storage. Make one with `new`, `from_locator` or `from_name`."""
 
     writable: ClassVar[bool]
 
     def __init__(
-        self, *, name: str, volume_id: str, store: str, options: StoreOptions | None, record: VersionRecord | None
+        self, *, name: str, volume_id: str, store: str, options: StoreOptions | None, record: Known | None
     ) -> None:
         self.name = name
         self.id = volume_id
         self.store = store
         self._options = options
-        self._record: VersionRecord | None = record
+        self._record: Known | None = record
         self._mounting: Mounting | None = None
+        self._access = Access()
 
     @staticmethod
     def new(
@@ -52,14 +69,15 @@ class Volume:
     ) -> RWVolume:
         """A fresh, empty volume. No I/O before it is mounted.
 
-        ``store``: a URL such as ``s3://bucket/prefix``; by default ``FLYTE_VOL_STORE``, else a directory of this user.
+        ``store``: a URL such as ``s3://bucket/prefix``; by default ``FLYTE_VOL_STORE``, else, in a Flyte task, the
+        place for volumes of its project and domain, else a directory of this user.
         ``store_options``: endpoint and credentials, where the environment does not say. Raises `VolumeNameError`,
         `UnknownSchemeError`.
         """
         return RWVolume(
             name=check_name(name if name is not None else "volume"),
             volume_id=_new_id(),
-            store=parse_store_url(store or default_store()).text,
+            store=parse_store_url(hosts.store_url(store)).text,
             options=store_options,
             record=None,
         )
@@ -71,7 +89,7 @@ class Volume:
         Raises `LocatorError`, `VersionNotFoundError`, `RecordDamagedError`, `NewerFormatError`, `StoreError`.
         """
         where = parse_locator(locator)
-        with open_store(where.store_url, _options(where.store_url, store_options)) as store:
+        with open_store(where.store_url, hosts.store_options(where.store_url, store_options)) as store:
             record = load_record(store, where)
         return ROVolume.of(record, store_options)
 
@@ -88,8 +106,8 @@ class Volume:
 
         Raises `VersionNotFoundError` if there is none (and not ``create_if_missing``), `UsageError` if several.
         """
-        url = parse_store_url(store or default_store()).text
-        with open_store(url, _options(url, store_options)) as opened:
+        url = parse_store_url(hosts.store_url(store)).text
+        with open_store(url, hosts.store_options(url, store_options)) as opened:
             volume_id = find_volume(opened, check_name(name))
             ref = read_ref(opened, ref_key(name, volume_id)) if volume_id is not None else None
             if volume_id is None or ref is None:
@@ -144,6 +162,21 @@ class Volume:
         """Run, action and task that made its last version, if one did."""
         return self._record.produced_by if self._own and self._record is not None else None
 
+    @property
+    def author(self) -> str | None:
+        """Who made its last version, as far as that machine knew."""
+        return self._record.author if self._own and self._record is not None else None
+
+    @property
+    def created(self) -> str:
+        """When its last version was made, RFC 3339, UTC; '' before the first commit."""
+        return self._record.created if self._own and self._record is not None else ""
+
+    @property
+    def content(self) -> str:
+        """A name for the files of its last version; versions with equal names have equal files. '' before the first."""
+        return content_of(self._record) if self._own and self._record is not None else ""
+
     def status(self) -> dict[str, Any]:
         """Counts of the live mount. Raises `NotMountedError`."""
         return self._live().client.status()
@@ -164,7 +197,9 @@ class Volume:
                 f"volume {self.name!r} is mounted already, at {self._mounting.path}",
                 hint="use that path, or end that mount first",
             )
+        self._leave_unmounted()
         self._mounting = Mounting.start(self._spec(options), options)
+        hosts.mounted(self, self._mounting.drop)
         return self._mounting.path
 
     def _spec(self, options: MountOptions) -> MountSpec:
@@ -172,9 +207,10 @@ class Volume:
             volume_id=self.id,
             volume_name=self.name,
             store_url=self.store,
-            store_options=_options(self.store, self._options).to_wire(),
+            store_options=hosts.store_options(self.store, self._options).to_wire(),
             base=str(self._record.locator) if self._record is not None else None,
             writable=self.writable,
+            produced_by=hosts.produced_by(),
         )
 
     def _fork(self, name: str | None) -> RWVolume:
@@ -199,11 +235,18 @@ class ROVolume(Volume):
     writable = False
 
     @classmethod
-    def of(cls, record: VersionRecord, options: StoreOptions | None = None) -> ROVolume:
+    def of(cls, record: Known, options: StoreOptions | None = None) -> ROVolume:
         """The volume of a version record."""
         return cls(
             name=record.volume_name, volume_id=record.volume_id, store=record.store_url, options=options, record=record
         )
+
+    def _payload(self) -> dict[str, Any]:
+        assert self._record is not None
+        return payload_of(self._record)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return unpickled, (self._payload(),)
 
     def _do_mount(self, mount_path: str | Path | None = None, **options: Any) -> Path:
         """Mount this version read-only and return the path.
@@ -236,7 +279,7 @@ class ROVolume(Volume):
         return MountedVolume(self, mount_path, options)
 
 
-class RWVolume(Volume):
+class RWVolume(WriteFiles, Volume):
     """The one writer of a volume: mount it, write, `commit` or `finalize`."""
 
     writable = True
@@ -245,6 +288,8 @@ class RWVolume(Volume):
         super().__init__(**fields)
         self._final: ROVolume | None = None
         self._abandoned = False
+        self._failure = ""  # why it could not be handed over: SDKs tell little more of it than its repr
+        self._publishing = threading.RLock()  # so that a handle returned twice is finalized once
 
     def _do_mount(
         self, mount_path: str | Path | None = None, *, meta_dir: str | Path | None = None,
@@ -286,16 +331,20 @@ class RWVolume(Volume):
     mount = dual(_do_mount, _undo_mount)
 
     def _do_commit(self, message: str | None = None, *, progress: Any = None) -> ROVolume:
-        """Publish the volume as it is now as an immutable version; it stays mounted.
+        """Publish the volume as it is now as an immutable version; it stays mounted, if it is.
 
         All that was closed or synced before is in it. Without a message and without changes the last version is
         returned. ``progress``: called with dicts that have a ``phase``. Raises `NotMountedError`, `StoreError`,
         `ConflictError`, `CommitError`; the mount lives on then, and the data is kept.
         """
-        self._check_open()
-        wire = self._live().client.commit(message, progress)
-        self._record = VersionRecord.from_wire(wire)
-        return ROVolume.of(self._record, self._options)
+        with self._publishing:
+            self._check_open()
+            if self._access.writer is not None:
+                self._record = record = self._commit_unmounted(message, progress)
+            else:
+                wire = self._live().client.commit(message, progress, hosts.produced_by())
+                self._record = record = VersionRecord.from_wire(wire)
+        return ROVolume.of(record, self._options)
 
     commit = dual(_do_commit)
 
@@ -304,32 +353,79 @@ class RWVolume(Volume):
 
         Never mounted: publishes what the volume begins with. Raises as `commit`; the mount lives on then.
         """
-        if self._final is not None:
-            return self._final
-        self._check_open()
-        if self._mounting is not None and self._mounting.live:
-            final = self._do_commit(message, progress=progress)
-            self._mounting.end(keep=False)
-        elif self._own and message is None and self._record is not None:
-            final = ROVolume.of(self._record, self._options)
-        else:
-            spec = self._spec(MountOptions(resume=False, meta_dir=None))
-            self._record = publish_unmounted(spec, message)
-            final = ROVolume.of(self._record, self._options)
-        self._final = final
-        return final
+        with self._publishing:
+            if self._final is not None:
+                return self._final
+            self._check_open()
+            if self._mounting is None or self._mounting.read_only:
+                final = self._published_unmounted(message, progress)
+            else:
+                self._check_alive(self._mounting)
+                final = self._do_commit(message, progress=progress)
+            if self._mounting is not None:
+                self._mounting.end(keep=False)
+            self._access.close()
+            self._final = final
+            return final
 
     finalize = dual(_do_finalize)
+
+    def _do_hand_over(self, boundary: hosts.Boundary) -> ROVolume:
+        """The version that stands for this handle at a task's boundary: an argument is committed, a result finalized.
+
+        Raises as `commit`. A result's mount then ends as well: its task is over.
+        """
+        with self._publishing:
+            try:
+                if boundary == "result" or self._final is not None:
+                    return self._do_finalize()
+                self._check_open()
+                if self._mounting is None or self._mounting.read_only:
+                    return self._published_unmounted(None)
+                self._check_alive(self._mounting)
+                return self._do_commit()
+            except VolumeError as error:
+                self._failure = self._failure or error.message
+                if boundary == "result":
+                    self._do_abandon()
+                raise
+
+    hand_over = dual(_do_hand_over)
+
+    def _published_unmounted(self, message: str | None, progress: Any = None) -> ROVolume:
+        if self._access.writer is not None:
+            self._record = self._commit_unmounted(message, progress)
+        elif not (self._own and message is None and self._record is not None):
+            spec = self._spec(MountOptions(resume=False))
+            aside = f"{spec.meta_dir}-{_new_id()}"  # a writer that has it mounted, or died with it, keeps its workspace
+            self._record = publish_unmounted(replace(spec, meta_dir=aside), message)
+        return ROVolume.of(self._record, self._options)
+
+    def _payload(self) -> dict[str, Any]:
+        boundary = hosts.boundary()
+        if boundary is not None:
+            return payload_of_version(self._do_hand_over(boundary))
+        if self._final is None and (self.mount_path is not None or self.has_changes or not self._own):
+            raise UsageError(
+                f"volume {self.name!r} has changes that no version has, so it cannot be serialised",
+                hint="serialise what commit() or finalize() returns",
+            )
+        assert self._record is not None
+        return payload_of(self._record)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickled_writer(self.name, self.id, self.store, self._record)
 
     def _do_fork(self, name: str | None = None) -> RWVolume:
         """An independent writable volume that begins as this one is now.
 
-        Mounted: commits first. Raises `NothingCommittedError` if there is nothing to begin with.
+        Mounted, or written to without a mount: commits first. Raises `NothingCommittedError` if there is nothing to
+        begin with.
         """
         if self._final is not None:
             return self._final.fork.sync(name)
         self._check_open()
-        if self._mounting is not None and self._mounting.live:
+        if (self._mounting is not None and self._mounting.live) or self.has_changes:
             self._do_commit()
         self._check_committed("fork")
         return self._fork(name)
@@ -340,6 +436,7 @@ class RWVolume(Volume):
         """End the mount and drop what was not committed. Bounded in time, idempotent; versions stay."""
         if self._mounting is not None:
             self._mounting.end(keep=False, abandon=True)
+        self._access.close()
         self._abandoned = self._final is None
 
     abandon = dual(_do_abandon)
@@ -357,6 +454,18 @@ class RWVolume(Volume):
         if self._abandoned:
             raise HandleClosedError(
                 f"volume {self.name!r} was abandoned", hint="make a new handle: Volume.new, from_name, or a fork"
+            )
+
+    def __repr__(self) -> str:
+        text = super().__repr__()
+        return f"{text[:-1]}; it could not be committed: {self._failure}>" if self._failure else text
+
+    def _check_alive(self, mounting: Mounting) -> None:
+        """What a mount that died left behind is not in any version: not to be passed over in silence."""
+        if not mounting.live:
+            raise MountFailedError(
+                f"the mount of volume {self.name!r} at {mounting.path} has ended by itself",
+                hint="mount() again: what was written is kept on local disk; or abandon() it",
             )
 
     def _check_committed(self, what: str) -> None:
@@ -395,10 +504,6 @@ class MountedVolume:
             await self._volume.finalize()
         else:
             await self._volume.abandon()
-
-
-def _options(url: str, given: StoreOptions | None) -> StoreOptions:
-    return given if given is not None else store_options_from_environment(url)
 
 
 def _new_id() -> str:

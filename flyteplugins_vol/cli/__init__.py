@@ -1,0 +1,1 @@
+"""The command line, ``flytevol``: `main.main` is its entry point. docs/cli.md says what a script may rely on."""

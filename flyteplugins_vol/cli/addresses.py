@@ -1,0 +1,158 @@
+"""From what a person types to a volume: a locator, a name, or a name with a version.
+
+s3://bucket/prefix/volumes/data-…/versions/00000003-….json     that version
+data                       the volume of this name, at its newest version
+data-0123456789abcdef      the same by name and id, where several have the name
+data@3, data@00000003, data@9f3c…, data@main     one version of it: by number, by its hash, by a ref
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any
+
+from flyteplugins_vol.cli.errors import AmbiguousError, NotFoundError
+from flyteplugins_vol.errors import UsageError
+from flyteplugins_vol.history.record import Locator, VersionRecord, load_record
+from flyteplugins_vol.history.volumes import VolumeEntry, find_volumes, head, list_refs, list_versions
+from flyteplugins_vol.io import ROVolume, RWVolume, Volume, hosts
+from flyteplugins_vol.io.shown import hidden, shown
+from flyteplugins_vol.store.base import ObjectStore
+from flyteplugins_vol.store.open import open_store
+from flyteplugins_vol.store.url import parse_store_url
+
+_SHOWN = 20  # candidates in a message
+_LEAST_HASH = 4  # digits of a hash that name a version
+
+
+def opened_store(url: str | None) -> Any:
+    """The store that was named, or the default one; closed after the ``with`` block."""
+    where = hosts.store_url(url)
+    return closing(open_store(where, hosts.store_options(where, None)))
+
+
+def is_locator(text: str) -> bool:
+    return "://" in text or "/versions/" in text or text.endswith(".json")
+
+
+def version_at(text: str, store: str | None) -> ROVolume:
+    """The version that an address names. Raises `UsageError` and what `Volume.from_locator` raises."""
+    if is_locator(text):
+        return Volume.from_locator.sync(_absolute(text))
+    with opened_store(store) as opened:
+        return ROVolume.of(_record_at(opened, text))
+
+
+def writer_at(text: str, store: str | None, *, fork: str | None = None, forks: bool = False) -> tuple[RWVolume, bool]:
+    """A volume to write to, and whether it is a fork.
+
+    The line of a name goes on; a locator, or a name with a version, is forked, since versions never change. ``forks``:
+    in any case. ``fork``: the fork's name; by default it ends in ``-fork``, so that the parent's stays one of a kind.
+    """
+    name, at, _ = text.partition("@")
+    if is_locator(text) or at or forks or fork is not None:
+        version = version_at(text, store)
+        return version.fork.sync(fork or fork_name(version.name)), True
+    with opened_store(store) as opened:
+        volume = volume_at(opened, name)
+        record = _head(opened, volume)
+    return RWVolume(name=volume.name, volume_id=volume.id, store=opened.url, options=None, record=record), False
+
+
+def fork_name(name: str) -> str:
+    """A name for a fork of a volume."""
+    return name if name.endswith("-fork") else f"{name[: 63 - len('-fork')]}-fork"
+
+
+def volume_at(store: ObjectStore, name: str) -> VolumeEntry:
+    """The one volume of a name. Raises `NotFoundError`, or `AmbiguousError` with the candidates."""
+    found = find_volumes(store, name)
+    if len(found) > 1:
+        lines = [f"  {volume}{_summary(store, volume)}" for volume in found[:_SHOWN]]
+        more = [f"  and {len(found) - _SHOWN} more"] if len(found) > _SHOWN else []
+        raise AmbiguousError(
+            "\n".join([f"{len(found)} volumes in {store.url} are named {shown(name)!r}:", *lines, *more]),
+            hint="give one of these instead of the name",
+        )
+    if not found:
+        raise NotFoundError(
+            f"no volume {shown(name)!r} in {store.url}",
+            hint="flytevol list shows what is there; --store names another store, a locator needs none",
+        )
+    return found[0]
+
+
+def path_in(volume: Volume, text: str) -> str:
+    r"""A path of the command line; if there is none, and its escapes (``\n``, ``\xff``) lead to one, that one."""
+    if "\\" in text and not volume.exists.sync(text):
+        plain = hidden(text)
+        if volume.exists.sync(plain):
+            return plain
+    return text
+
+
+def _record_at(store: ObjectStore, text: str) -> VersionRecord:
+    name, at, version = text.partition("@")
+    volume = volume_at(store, name)
+    if not at:
+        return _head(store, volume)
+    return load_record(store, _version(store, volume, version))
+
+
+def _head(store: ObjectStore, volume: VolumeEntry) -> VersionRecord:
+    locator = head(store, volume)
+    if locator is None:
+        raise NotFoundError(
+            f"volume {volume} in {store.url} has no version", hint="commit one, or name a version: NAME@VERSION"
+        )
+    return load_record(store, locator)
+
+
+def _version(store: ObjectStore, volume: VolumeEntry, text: str) -> Locator:
+    ref = list_refs(store, volume).get(text)
+    if ref is not None:
+        return Locator(store.url, volume.name, volume.id, ref.version)
+    versions = list_versions(store, volume)
+    found = [locator for locator in versions if _is_meant(locator, text)]
+    if len(found) > 1:
+        raise AmbiguousError(
+            "\n".join([f"{len(found)} versions of {volume} are meant by {shown(text)!r}:", *_lines(found)]),
+            hint="give more of the version",
+        )
+    if not found:
+        raise NotFoundError(
+            f"volume {volume} has no version {shown(text)!r}", hint=f"flytevol log {volume.name} shows its versions"
+        )
+    return found[0]
+
+
+def _is_meant(locator: Locator, text: str) -> bool:
+    version = locator.file.removesuffix(".json")
+    number, _, digest = version.partition("-")
+    if text.isdecimal() and len(text) <= len(number):
+        return int(text) == int(number)
+    return (bool(text) and version.startswith(text)) or (len(text) >= _LEAST_HASH and digest.startswith(text))
+
+
+def _lines(versions: Sequence[Locator]) -> list[str]:
+    lines = [f"  {locator.file.removesuffix('.json')}" for locator in versions[:_SHOWN]]
+    return [*lines, f"  and {len(versions) - _SHOWN} more"] if len(versions) > _SHOWN else lines
+
+
+def _summary(store: ObjectStore, volume: VolumeEntry) -> str:
+    locator = head(store, volume)
+    return f"  newest version {locator.file.removesuffix('.json')}" if locator is not None else "  no version"
+
+
+def _absolute(text: str) -> str:
+    """A locator of a directory on this machine may be given as a path, as a shell completes it."""
+    if "://" in text:
+        return text
+    if os.path.exists(text) or text.startswith("/"):
+        return parse_store_url(os.path.abspath(text)).text
+    raise UsageError(
+        f"{shown(text)!r} is neither a locator nor the path of one",
+        hint="a locator looks like s3://bucket/prefix/volumes/NAME-ID/versions/NUMBER-HASH.json",
+    )

@@ -1,0 +1,110 @@
+"""From any exception to what a person reads and what a script sees: a short message, a hint, an exit code.
+
+| code | when                                                                             |
+|------|----------------------------------------------------------------------------------|
+| 0    | done                                                                             |
+| 1    | something else went wrong                                                        |
+| 2    | the command line is wrong, or what it names is ambiguous                         |
+| 3    | there is no such volume, version or file                                         |
+| 4    | something is there already, or somebody else was first                           |
+| 5    | this machine is not ready: `flytevol doctor` says why                            |
+| 6    | the store did not do it                                                          |
+| 7    | stored bytes are damaged, or of a newer release                                  |
+| 130  | Ctrl-C; nothing is half published                                                |
+| 141  | whoever read the output went away                                                |
+
+`flytevol exec` passes the command's own code on; 125 is a failure of ours, 126 and 127 are a command that cannot be run
+or found, and 128 + n one that signal n ended: as env(1) and the shells have it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import click
+
+from flyteplugins_vol.errors import (
+    ConflictError,
+    DamageError,
+    LocatorError,
+    NewerFormatError,
+    SetupError,
+    StoreError,
+    UsageError,
+    VersionNotFoundError,
+    VolumeError,
+)
+from flyteplugins_vol.io.shown import shown
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+OURS = 125
+"""Exit code of `flytevol exec` when flytevol itself failed."""
+
+
+class NotFoundError(UsageError):
+    """There is nothing of that name."""
+
+    kind = "not-found"
+
+
+class ExistsError(UsageError):
+    """Something is there, and may not be replaced."""
+
+    kind = "exists"
+
+
+class AmbiguousError(UsageError):
+    """A name that several things have; the message lists them."""
+
+    kind = "ambiguous"
+
+
+class Failure(NamedTuple):
+    """What is told of an error."""
+
+    kind: str
+    message: str
+    hint: str
+    code: int
+
+
+_CODES: tuple[tuple[type[BaseException], int], ...] = (
+    (NotFoundError, 3),
+    (VersionNotFoundError, 3),
+    (ExistsError, 4),
+    (ConflictError, 4),
+    (UsageError, 2),
+    (SetupError, 5),
+    (StoreError, 6),
+    (DamageError, 7),
+    (NewerFormatError, 7),
+    (click.UsageError, 2),
+    (FileNotFoundError, 3),
+    (FileExistsError, 4),
+)
+
+_HINTS: tuple[tuple[type[BaseException], str], ...] = (
+    (FileNotFoundError, "flytevol ls shows what is there"),
+    (FileExistsError, "--force replaces it"),
+    (IsADirectoryError, "-r (--recursive) takes whole directories"),
+)
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What to tell of an exception."""
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), 1)
+    hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
+    if isinstance(error, VolumeError):
+        return Failure(error.kind, error.message, error.hint or _hint_of(error), code)
+    if isinstance(error, click.ClickException):
+        return Failure("usage", error.format_message(), "", code)
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f"{shown(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
+        return Failure("file", f"{where}{error.strerror or error}", hint, code)
+    return Failure("failure", f"{type(error).__name__}: {error}", "--debug shows the traceback", code)
+
+
+def _hint_of(error: VolumeError) -> str:
+    return "flytevol list shows the volumes of a store" if isinstance(error, LocatorError) else ""

@@ -1,0 +1,151 @@
+"""The entry point: finds the command, runs it, and turns whatever happens into a message and an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+import click
+
+from flyteplugins_vol.cli.errors import BROKEN_PIPE, INTERRUPTED, OURS, Failure, failure_of
+from flyteplugins_vol.cli.options import Options
+
+_HERE = "flyteplugins_vol.cli"
+
+# Loaded when they are asked for: a command must not pay for what another needs.
+COMMANDS = {
+    "new": f"{_HERE}.volumes:new",
+    "list": f"{_HERE}.volumes:list_",
+    "delete": f"{_HERE}.volumes:delete",
+    "log": f"{_HERE}.volumes:log",
+    "fork": f"{_HERE}.volumes:fork",
+    "ls": f"{_HERE}.reading:ls",
+    "tree": f"{_HERE}.reading:tree",
+    "cat": f"{_HERE}.reading:cat",
+    "stat": f"{_HERE}.reading:stat",
+    "get": f"{_HERE}.reading:get",
+    "put": f"{_HERE}.writing:put",
+    "cp": f"{_HERE}.writing:cp",
+    "rm": f"{_HERE}.writing:rm",
+    "mount": f"{_HERE}.mounts:mount",
+    "umount": f"{_HERE}.mounts:umount",
+    "exec": f"{_HERE}.execute:execute",
+    "commit": f"{_HERE}.mounts:commit",
+    "status": f"{_HERE}.status:status",
+    "warmup": f"{_HERE}.warmup:warmup",
+    "doctor": f"{_HERE}.doctor:doctor",
+    "bench": f"{_HERE}.bench:bench",
+    "completion": f"{_HERE}.completion:completion",
+    "explore": f"{_HERE}.explore:explore",
+}
+
+_SECTIONS = (
+    ("Volumes", ("new", "list", "delete", "log", "fork")),
+    ("Files", ("ls", "tree", "cat", "stat", "get", "put", "cp", "rm", "explore")),
+    ("Mounts", ("mount", "umount", "exec", "commit", "status", "warmup")),
+    ("This machine", ("doctor", "bench", "completion")),
+)
+
+
+class _NobodyReads(Exception):
+    """A broken pipe, which click would end with an exit code of its own."""
+
+
+class Commands(click.Group):
+    """Commands by section, each loaded when it is needed."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            found = super().invoke(ctx)
+            sys.stdout.flush()
+            return found
+        except BrokenPipeError as error:
+            raise _NobodyReads from error
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for _, names in _SECTIONS for name in names]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        where = COMMANDS.get(cmd_name)
+        if where is None:
+            return None
+        module, _, attribute = where.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in _SECTIONS:
+            with formatter.section(title):
+                commands = [(name, self.get_command(ctx, name)) for name in names]
+                rows = [(name, command.get_short_help_str(80)) for name, command in commands if command is not None]
+                formatter.write_dl(rows)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "obj": None},
+    epilog="Exit codes and what scripts may rely on: docs/cli.md. Run `flytevol COMMAND --help` for examples.",
+)
+@click.version_option(package_name="flyteplugins-vol", prog_name="flytevol")
+@click.option("--debug", is_flag=True, help="Show tracebacks.")
+@click.pass_context
+def cli(ctx: click.Context, debug: bool) -> None:
+    """Durable, versioned file systems on object storage.
+
+    VOLUME is a name (data), a name and a version (data@3), or a locator (s3://…/versions/….json). Names are looked up
+    in --store, by default $FLYTE_VOL_STORE.
+    """
+    ctx.ensure_object(Options).debug = debug
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit. See `errors` for the codes."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line; the exit code."""
+    options = Options()
+    try:
+        code = cli.main(arguments, prog_name="flytevol", standalone_mode=False, obj=options)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help(), err=True)
+        return 2
+    except click.UsageError as error:
+        if options.as_json:
+            return _fail(options, error, arguments)
+        error.show()
+        return _code(failure_of(error), arguments)
+    except (KeyboardInterrupt, click.Abort):
+        _quietly_end_output()
+        sys.stderr.write("\ninterrupted\n")
+        return INTERRUPTED
+    except _NobodyReads:
+        _quietly_end_output()
+        return BROKEN_PIPE
+    except Exception as error:
+        return _fail(options, error, arguments)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(options: Options, error: BaseException, arguments: list[str]) -> int:
+    failure = failure_of(error)
+    if options.debug:
+        traceback.print_exception(error)
+    options.output.failure(failure)
+    return _code(failure, arguments)
+
+
+def _code(failure: Failure, arguments: list[str]) -> int:
+    command = next((word for word in arguments if not word.startswith("-")), "")
+    return OURS if command == "exec" else failure.code
+
+
+def _quietly_end_output() -> None:
+    """So that the interpreter's last flush does not fail on a pipe that nobody reads."""
+    try:
+        sys.stdout.flush()
+    except (BrokenPipeError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

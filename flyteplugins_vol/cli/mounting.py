@@ -1,0 +1,106 @@
+"""What `mount` and `exec` share: their options, a mount to begin with, and what is published in the end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from flyteplugins_vol.cli.addresses import version_at, writer_at
+from flyteplugins_vol.cli.options import Options
+from flyteplugins_vol.cli.output import version_wire
+from flyteplugins_vol.errors import UsageError
+from flyteplugins_vol.io import ROVolume, RWVolume
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Bytes(click.ParamType[Any]):
+    """``500M``, ``20G``, ``1048576``: powers of 1024."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        number, unit = value.strip().upper().removesuffix("IB").removesuffix("B"), 0
+        if number[-1:] in "KMGT" and number:
+            unit = "KMGT".index(number[-1]) + 1
+            number = number[:-1]
+        try:
+            return int(float(number) * 1024**unit)
+        except ValueError:
+            self.fail(f"{value!r} is no size; write 500M or 20G", param, ctx)
+
+
+def mount_options(command: F) -> F:
+    """The options of a mount."""
+    options = (
+        click.option("--read-only", is_flag=True, help="Mount the version itself; nothing can be written."),
+        click.option("--no-commit", is_flag=True, help="Publish nothing in the end: what was written is dropped."),
+        click.option("-m", "--message", help="Message of the new version."),
+        click.option("--fork", metavar="NAME", help="Write to a fork of this name, whatever VOLUME is."),
+        click.option("--subdir", metavar="PATH", help="Show only this directory of the volume."),
+        click.option("--warmup", metavar="PATH", multiple=True, help="Fetch this at once, in the background."),
+        click.option("--autocommit", type=float, metavar="SECONDS", help="Publish changes again and again."),
+        click.option("--cache-dir", type=click.Path(file_okay=False), help="Where blocks are kept."),
+        click.option("--cache-size", type=Bytes(), metavar="SIZE", help="Most that is kept there: 500M, 20G."),
+        click.option("--meta-dir", type=click.Path(file_okay=False), help="Where changes are kept until a commit."),
+        click.option("--max-uploads", type=click.IntRange(1), metavar="N", help="Uploads at once."),
+        click.option("--xattr", is_flag=True, help="Offer extended attributes (user.*)."),
+        click.option("--allow-other", is_flag=True, help="Let other users in."),
+        click.option("--log-path", type=click.Path(dir_okay=False), help="The daemon's log."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@dataclass
+class Mounted:
+    """A mount that this process holds, and what is to become of it."""
+
+    options: Options
+    volume: ROVolume | RWVolume
+    path: str
+    forked: bool
+    commits: bool
+    message: str | None
+
+    def publish(self) -> ROVolume | None:
+        """End the mount as was asked for: the new version, or None. Raises as `RWVolume.finalize`; it lives on then."""
+        if not self.commits or not isinstance(self.volume, RWVolume):
+            self.volume.abandon.sync()
+            return None
+        with self.options.output.progress("publishing") as bar:
+            return self.volume.finalize.sync(self.message, progress=bar)
+
+    @property
+    def meta_dir(self) -> str:
+        """The directory that holds what was written and is in no version."""
+        return os.path.dirname(str(self.volume.status()["log_path"])) if self.volume.mount_path is not None else ""
+
+
+def begin(options: Options, address: str, path: str | None, given: dict[str, Any]) -> Mounted:
+    """Mount what an address names: read-only, a fork, or the line of a name."""
+    read_only, no_commit = given.pop("read_only"), given.pop("no_commit")
+    message, fork = given.pop("message"), given.pop("fork")
+    mount = {name: value for name, value in given.items() if value not in (None, False, ())}
+    if read_only:
+        wrong = [name for name in ("autocommit", "max_uploads") if name in mount]
+        if wrong or fork or message:
+            raise UsageError("a read-only mount has nothing to publish", hint="leave out --read-only, or the others")
+        volume: ROVolume | RWVolume = version_at(address, options.store)
+        forked = False
+    else:
+        volume, forked = writer_at(address, options.store, fork=fork)
+    where = volume.mount.sync(None if path is None else os.path.abspath(path), **mount)
+    return Mounted(options, volume, str(where), forked, not (read_only or no_commit), message)
+
+
+def published_wire(mounted: Mounted, version: ROVolume | None) -> dict[str, Any]:
+    """What is told of the end of a mount, as JSON values."""
+    return {"mount_path": mounted.path, "version": None if version is None else version_wire(version)}

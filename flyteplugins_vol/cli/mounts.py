@@ -1,0 +1,225 @@
+"""Commands about live mounts: mount, umount, commit."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from flyteplugins_vol.cli.completing import volume_names
+from flyteplugins_vol.cli.errors import NotFoundError, failure_of
+from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options, published_wire
+from flyteplugins_vol.cli.options import Options, common
+from flyteplugins_vol.cli.output import version_wire
+from flyteplugins_vol.config import cache_root
+from flyteplugins_vol.errors import MountFailedError, VolumeError
+from flyteplugins_vol.history.record import VersionRecord
+from flyteplugins_vol.io import ROVolume
+from flyteplugins_vol.io.shown import shown
+from flyteplugins_vol.mount.control import DaemonGone
+from flyteplugins_vol.mount.live import LiveMount, live_mounts
+
+_LOOK = 0.5  # seconds between two looks at whether the mount is still there
+
+
+@click.command(short_help="Mount a volume at a directory.")
+@click.argument("volume", shell_complete=volume_names)
+@click.argument("directory", type=click.Path(), required=False)
+@mount_options
+@click.option("-d", "--detach", is_flag=True, help="Return when it is mounted; `flytevol umount` ends it.")
+@click.option("--detached", is_flag=True, hidden=True)
+@common
+def mount(
+    options: Options, volume: str, directory: str | None, detach: bool, detached: bool, **given: Any
+) -> int | None:
+    """Mount a volume until Ctrl-C, which publishes a new version and prints its locator.
+
+    A locator (or NAME@VERSION) is forked first, since versions never change; a plain NAME is written to as it is.
+    Without DIRECTORY: ~/flyte-volume. With --json: a line when it is mounted, and one in the end.
+
+    \b
+    flytevol mount data ./data
+    flytevol mount s3://bucket/volumes/…/versions/….json ./work --fork experiment
+    flytevol mount data@3 ./look --read-only
+    flytevol mount data ./data --detach;  …;  flytevol umount ./data -m "what I did"
+    """
+    if detach:
+        return _detach(options)
+    mounted = begin(options, volume, directory, given)
+    output = options.output
+
+    def announce() -> None:
+        if detached:
+            output.line(mounted.path)
+            _let_go_of_the_terminal()
+        elif options.as_json:
+            output.line(json.dumps({"mount_path": mounted.path}))
+            sys.stdout.flush()
+        else:
+            kind = "a fork" if mounted.forked else "read-write" if mounted.volume.writable else "read-only"
+            ends = "publishes" if mounted.commits else "ends it"
+            output.note(f"mounted {volume} at {mounted.path} ({kind}); Ctrl-C {ends}")
+
+    version = _until_told_to_end(mounted, announce)
+    output.result(published_wire(mounted, version), str(version.locator) if version is not None else "")
+    return None
+
+
+@click.command(short_help="End a mount, and publish what was written.")
+@click.argument("directory", type=click.Path())
+@click.option("-m", "--message", help="Message of the new version.")
+@click.option("--no-commit", is_flag=True, help="Publish nothing; the next mount of the volume takes it up.")
+@click.option("--discard", is_flag=True, help="Publish nothing, and drop what was not committed.")
+@click.option("--meta-dir", type=click.Path(file_okay=False), help="If the mount was made with one.")
+@common
+def umount(
+    options: Options, directory: str, message: str | None, no_commit: bool, discard: bool, meta_dir: str | None
+) -> None:
+    """End a mount that some process of this user holds. Changes are published first, and the locator is printed.
+
+    \b
+    flytevol umount ./data -m "cleaned"
+    flytevol umount ./data --discard
+    """
+    found = _mount_at(directory, meta_dir)
+    version = None
+    with _as_errors(found):
+        if found.writable and not no_commit and not discard:
+            version = _commit(options, found, message)
+        if discard:
+            found.abandon()
+        else:
+            found.unmount(keep=found.writable and no_commit)
+    wire = {"mount_path": found.path, "version": None if version is None else version_wire(version)}
+    options.output.result(wire, str(version.locator) if version is not None else "")
+
+
+@click.command(short_help="Publish a live mount as a new version.")
+@click.argument("directory", type=click.Path())
+@click.option("-m", "--message", help="Message of the new version.")
+@click.option("--meta-dir", type=click.Path(file_okay=False), help="If the mount was made with one.")
+@common
+def commit(options: Options, directory: str, message: str | None, meta_dir: str | None) -> None:
+    """Publish what is at a mount as a new version and print its locator; the mount stays in use.
+
+    \b
+    flytevol commit ./data -m "epoch 3"
+    """
+    found = _mount_at(directory, meta_dir)
+    with _as_errors(found):
+        version = _commit(options, found, message)
+    options.output.result(version_wire(version), str(version.locator))
+
+
+def _until_told_to_end(mounted: Mounted, announce: Callable[[], None]) -> ROVolume | None:
+    """Wait for a signal, or for the mount to end by itself, and publish.
+
+    After Ctrl-C a commit that fails leaves the volume mounted; after SIGTERM and SIGHUP nobody is there to try again.
+    """
+    told = _Told()
+    while True:
+        with _handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), told):
+            announce()
+            while not told.event.wait(_LOOK):
+                if mounted.volume.mount_path is None:
+                    return None
+        if mounted.volume.mount_path is None:  # `flytevol umount` was faster
+            return None
+        told.event.clear()
+        try:
+            return mounted.publish()
+        except VolumeError as error:
+            if isinstance(error, MountFailedError) or told.number != signal.SIGINT:
+                raise
+            mounted.options.output.failure(failure_of(error))
+            announce = functools.partial(_still_mounted, mounted)
+
+
+class _Told:
+    """The last signal that came."""
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self.number = 0
+
+    def __call__(self, number: int, _: Any) -> None:
+        self.number = number
+        self.event.set()
+
+
+def _still_mounted(mounted: Mounted) -> None:
+    path = mounted.path
+    text = f"still mounted at {path}: Ctrl-C tries again, `flytevol umount --discard {path}` gives it up"
+    mounted.options.output.warn(text)
+
+
+@contextmanager
+def _handled(signals: tuple[int, ...], told: _Told) -> Generator[None, None, None]:
+    before = {number: signal.signal(number, told) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _detach(options: Options) -> int:
+    """Run the same command in a session of its own, until it says that it is mounted."""
+    arguments = [word for word in sys.argv[1:] if word not in ("-d", "--detach")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "flyteplugins_vol.cli", *arguments[:1], "--detached", *arguments[1:]],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        path = os.fsdecode(process.stdout.readline()).rstrip("\n")
+        if not path:
+            return process.wait()
+        options.output.result({"mount_path": path, "pid": process.pid}, path)
+        sys.stdout.flush()
+        os._exit(0)  # the other one lives on: nothing to wait for
+
+
+def _let_go_of_the_terminal() -> None:
+    sys.stdout.flush()
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+def _mount_at(directory: str, meta_dir: str | None) -> LiveMount:
+    path = os.path.realpath(directory)
+    mounts = live_mounts([cache_root(), *([meta_dir] if meta_dir else [])])
+    for found in mounts:
+        if found.path == path:
+            return found
+    there = ", ".join(shown(found.path) for found in mounts) or "none"
+    raise NotFoundError(
+        f"no live mount of this user at {shown(path)}",
+        hint=f"flytevol status shows them ({there}); one made with --meta-dir is found by --meta-dir",
+    )
+
+
+def _commit(options: Options, found: LiveMount, message: str | None) -> ROVolume:
+    with options.output.progress("publishing") as bar:
+        return ROVolume.of(VersionRecord.from_wire(found.commit(message, bar)))
+
+
+@contextmanager
+def _as_errors(found: LiveMount) -> Generator[None, None, None]:
+    try:
+        yield
+    except DaemonGone as error:
+        raise MountFailedError(
+            f"the daemon of the mount {found.path} went away: {error}",
+            hint=f"its log is {found.status.get('log_path')}; what was written is kept in {found.meta_dir}",
+        ) from error

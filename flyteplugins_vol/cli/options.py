@@ -1,0 +1,51 @@
+"""What every command has: ``--json``, ``--store``, ``--quiet`` and ``--debug``, wherever in the line they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from flyteplugins_vol.cli.output import Output
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Options:
+    """The options that all commands share. ``ctx.obj`` of every context."""
+
+    def __init__(self) -> None:
+        self.as_json = False
+        self.quiet = False
+        self.debug = False
+        self.store: str | None = None
+
+    @property
+    def output(self) -> Output:
+        return Output(as_json=self.as_json, quiet=self.quiet)
+
+
+def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def keep(ctx: click.Context, _: click.Parameter, value: Any) -> None:
+        if value:
+            setattr(ctx.ensure_object(Options), name, value)
+
+    return keep
+
+
+def common(command: F) -> F:
+    """Give a command the shared options; it gets them as its first argument, by `click.pass_obj`."""
+    options = (
+        click.option("--json", "as_json", is_flag=True, help="Print JSON.", expose_value=False,
+                     callback=_keep("as_json")),
+        click.option("--store", metavar="URL", expose_value=False, callback=_keep("store"),
+                     help="The store in which names are looked up: s3://bucket/prefix, file:///dir, …"
+                     " By default $FLYTE_VOL_STORE."),
+        click.option("-q", "--quiet", is_flag=True, help="No progress, no notes.", expose_value=False,
+                     callback=_keep("quiet")),
+        click.option("--debug", is_flag=True, help="Show tracebacks.", expose_value=False, callback=_keep("debug")),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return click.pass_obj(command)  # pyright: ignore[reportReturnType]

@@ -1,0 +1,198 @@
+"""What commands print: tables and text for people, JSON for programs, progress on standard error."""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+import sys
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+from flyteplugins_vol.cli.errors import Failure
+from flyteplugins_vol.io import Volume
+from flyteplugins_vol.io.info import FileInfo
+from flyteplugins_vol.io.shown import shown, shown_text
+from flyteplugins_vol.io.tree import as_bytes
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+_WIDTH = 4096  # of a table that goes into a pipe: never cut
+
+
+class _Screen(Console):
+    """Leaves a broken pipe to `main`, which has an exit code for it."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, "nobody reads any more")
+
+
+class Output:
+    """One command's output. Results go to standard output, everything else to standard error."""
+
+    def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        terminal = sys.stdout.isatty()
+        self.out = _Screen(highlight=False, soft_wrap=True, width=None if terminal else _WIDTH)
+        self.err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def result(self, value: Any, text: str | Text | Table | None = None) -> None:
+        """The command's result: ``value`` as JSON, or ``text`` (by default the value) for people."""
+        if self.as_json:
+            self.line(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
+        elif isinstance(text, Table):
+            self.out.print(text, soft_wrap=False)
+        elif isinstance(text, Text):
+            self.out.print(text)
+        else:
+            self.line(str(value) if text is None else text)
+
+    def line(self, text: str) -> None:
+        """One line, as it is."""
+        sys.stdout.write(text + "\n")
+
+    def note(self, text: str) -> None:
+        """Something that a person wants to know and a program does not."""
+        if not self.quiet and not self.as_json:
+            self.err.print(Text(text, style="dim"))
+
+    def warn(self, text: str) -> None:
+        self.err.print(Text("warning: ", style="yellow") + Text(text))
+
+    def failure(self, failure: Failure) -> None:
+        if self.as_json:
+            wire = {"kind": failure.kind, "message": failure.message, "hint": failure.hint, "code": failure.code}
+            sys.stderr.write(json.dumps({"error": wire}) + "\n")
+            return
+        self.err.print(Text("error: ", style="bold red") + Text(failure.message))
+        if failure.hint:
+            self.err.print(Text(f"  hint: {failure.hint}", style="dim"))
+
+    @contextmanager
+    def progress(self, title: str, total: int | None = None) -> Generator[Bar, None, None]:
+        """A bar, if standard error is a terminal."""
+        if self.quiet or not self.err.is_terminal:
+            yield Bar(None, 0)
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(True),
+                   TransferSpeedColumn())  # fmt: skip
+        with Progress(*columns, console=self.err, transient=True) as progress:
+            yield Bar(progress, progress.add_task(title, total=total))
+
+
+class Bar:
+    """Moves a progress bar by the events of uploads, downloads and commits. Any thread."""
+
+    def __init__(self, progress: Progress | None, task: Any) -> None:
+        self._progress = progress
+        self._task = task
+        self._lock = threading.Lock()
+        self.bytes = 0
+
+    def __call__(self, event: Mapping[str, Any]) -> None:
+        with self._lock:
+            self.bytes += event.get("bytes", 0)
+        if self._progress is None:
+            return
+        if "bytes" in event:
+            self._progress.advance(self._task, event["bytes"])
+        elif "total" in event:
+            self._progress.update(self._task, completed=event["done"], total=event["total"])
+        if event.get("phase") in ("index", "version"):
+            self._progress.update(self._task, description=f"publishing the {event['phase']}")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, right: Sequence[str] = ()) -> Table:
+    """Rows under plain headings; nothing in them is taken for markup."""
+    made = Table(box=None, pad_edge=False, header_style="bold", show_edge=False, show_header=any(columns))
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    return made
+
+
+def size(count: int) -> str:
+    """Bytes as people read them: ``812 B``, ``3.4 MiB``."""
+    value = float(count)
+    for unit in _UNITS:
+        if value < (1000 if unit == "B" else 999.5) or unit == _UNITS[-1]:
+            return f"{value:.{0 if unit == 'B' or value >= 99.95 else 1}f} {unit}"
+        value /= 1024
+    raise AssertionError
+
+
+def when(ns: int) -> str:
+    """A file's time, in this machine's zone, to the minute."""
+    try:
+        return datetime.fromtimestamp(ns // 10**9, timezone.utc).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (OverflowError, OSError, ValueError):  # an index may say anything
+        return "?"
+
+
+def created(text: str) -> str:
+    """A version's time, in this machine's zone, to the second."""
+    try:
+        found = datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
+    except ValueError:
+        return shown_text(text)
+    return found.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def name_text(info: FileInfo, text: str | None = None) -> Text:
+    """A file's name in the colours of its kind."""
+    text = shown(info.name or "/") if text is None else text
+    if info.is_dir:
+        return Text(text + ("" if text.endswith("/") else "/"), style="bold blue")
+    if info.is_symlink:
+        return Text.assemble((text, "cyan"), " -> ", shown(info.target or ""))
+    return Text(text, style="green" if info.is_file and info.mode & 0o111 else "")
+
+
+def path_wire(path: str) -> dict[str, str]:
+    """A path as JSON values: ``path`` as it is shown; with ``path_base64`` its bytes, where they are not UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return {"path": shown(path), "path_base64": base64.b64encode(as_bytes(path)).decode()}
+    return {"path": path}
+
+
+def file_wire(info: FileInfo) -> dict[str, Any]:
+    """A file as JSON values. Times are nanoseconds since 1970, ``mode`` is octal."""
+    return {
+        **path_wire(info.path),
+        "kind": info.kind,
+        "size": info.size,
+        "mode": f"{info.mode:04o}",
+        "uid": info.uid,
+        "gid": info.gid,
+        "links": info.nlink,
+        "inode": info.ino,
+        "mtime_ns": info.mtime,
+        "ctime_ns": info.ctime,
+        "target": None if info.target is None else path_wire(info.target)["path"],
+    }
+
+
+def version_wire(volume: Volume) -> dict[str, Any]:
+    """A version as JSON values."""
+    return {
+        "locator": volume.locator,
+        "name": volume.name,
+        "version": volume.version,
+        "message": volume.message,
+        "author": volume.author,
+        "created": volume.created,
+        "parents": list(volume.parents),
+        "produced_by": volume.produced_by,
+        "stats": dict(volume.stats),
+    }

@@ -1,0 +1,196 @@
+"""Commands about whole volumes: new, list, delete, log, fork."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from flyteplugins_vol.cli.addresses import fork_name, is_locator, opened_store, version_at, volume_at
+from flyteplugins_vol.cli.completing import volume_names
+from flyteplugins_vol.cli.errors import ExistsError
+from flyteplugins_vol.cli.options import Options, common
+from flyteplugins_vol.cli.output import created, size, table, version_wire
+from flyteplugins_vol.errors import StoreError, VolumeError
+from flyteplugins_vol.history.record import check_name, load_record, parse_locator
+from flyteplugins_vol.history.volumes import (
+    VolumeEntry,
+    delete_version,
+    delete_volume,
+    find_volumes,
+    follow_back,
+    head,
+    list_versions,
+    list_volumes,
+)
+from flyteplugins_vol.io import ROVolume, Volume
+from flyteplugins_vol.io.shown import shown_text
+from flyteplugins_vol.store.base import ObjectStore
+
+
+@click.command(short_help="Make an empty volume.")
+@click.argument("name")
+@click.option("-m", "--message", help="Message of its first version.")
+@click.option("--if-missing", is_flag=True, help="Succeed if there is one of this name already.")
+@common
+def new(options: Options, name: str, message: str | None, if_missing: bool) -> None:
+    """Make an empty volume and print the locator of its first version.
+
+    \b
+    flytevol new models
+    flytevol new models --store s3://bucket/volumes --if-missing
+    """
+    check_name(name)
+    with opened_store(options.store) as store:
+        there = find_volumes(store, name)
+        if there and not if_missing:
+            raise ExistsError(
+                f"there is a volume {name!r} in {store.url}: {there[0]}",
+                hint="--if-missing takes it as it is; or choose another name",
+            )
+        if there:
+            version = version_at(str(volume_at(store, name)), options.store)
+        else:
+            version = Volume.new(name, store.url).finalize.sync(message)
+    options.output.result(version_wire(version), str(version.locator))
+
+
+@click.command("list", short_help="List the volumes of a store.")
+@common
+def list_(options: Options) -> None:
+    """List the volumes of a store, with their newest versions.
+
+    \b
+    flytevol list
+    flytevol list --store s3://bucket/volumes --json
+    """
+    with opened_store(options.store) as store:
+        volumes = [(volume, *_newest(store, volume)) for volume in list_volumes(store)]
+        names = [volume.name for volume, *_ in volumes]
+        wire = [_entry_wire(volume, version, error) for volume, version, error in volumes]
+        rows = [_entry_row(volume, version, error, names.count(volume.name) > 1) for volume, version, error in volumes]
+        if not rows:
+            options.output.note(f"no volumes in {store.url}")
+        columns = ("NAME", "VERSION", "FILES", "SIZE", "CREATED", "MESSAGE")
+        if rows or options.as_json:
+            options.output.result(wire, table(columns, rows, right=("VERSION", "FILES", "SIZE")))
+
+
+@click.command(short_help="Delete a volume, or one version.")
+@click.argument("volume", shell_complete=volume_names)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@common
+def delete(options: Options, volume: str, yes: bool) -> None:
+    """Delete a volume with all its versions, or one version of it (a locator, NAME@VERSION).
+
+    Forks and other volumes keep everything that they need. The space comes back with a later garbage collection.
+
+    \b
+    flytevol delete old-data
+    flytevol delete data@3 --yes
+    """
+    output = options.output
+    if is_locator(volume) or "@" in volume:
+        version = version_at(volume, options.store)
+        _ask(yes, f"Delete version {version.version} of volume {version.name} for ever?")
+        with opened_store(version.store) as store:
+            delete_version(store, parse_locator(str(version.locator)))
+        output.result({"deleted": [version.locator]}, f"deleted {version.locator}")
+        return
+    with opened_store(options.store) as store:
+        entry = volume_at(store, volume)
+        versions = list_versions(store, entry)
+        _ask(yes, f"Delete volume {entry} in {store.url} with its {len(versions)} versions for ever?")
+        delete_volume(store, entry)
+    output.result({"deleted": [str(locator) for locator in versions]}, f"deleted {entry}: {len(versions)} versions")
+
+
+@click.command(short_help="Show the versions of a volume.")
+@click.argument("volume", shell_complete=volume_names)
+@click.option("-n", "--limit", type=click.IntRange(1), metavar="N", help="Show the newest N only.")
+@click.option("-l", "--locators", is_flag=True, help="Print only the locators.")
+@common
+def log(options: Options, volume: str, limit: int | None, locators: bool) -> None:
+    """Show a version and those that it came from, the newest first; also those before a fork.
+
+    \b
+    flytevol log data
+    flytevol log data@7 -n 3 --json
+    """
+    version = version_at(volume, options.store)
+    with opened_store(version.store) as store:
+        record = load_record(store, parse_locator(str(version.locator)))
+        found: list[ROVolume] = []
+        for number, one in enumerate(follow_back(store, record), 1):
+            found.append(ROVolume.of(one))
+            if number == limit:
+                break
+    if locators and not options.as_json:
+        for one in found:
+            options.output.line(str(one.locator))
+        return
+    rows = [
+        (
+            f"{one.name}@{int(str(one.version).partition('-')[0])}", str(one.version).partition("-")[2][:10],
+            created(one.created), shown_text(one.author or ""), size(one.stats.get("bytes", 0)),
+            "+" + size(one.stats.get("new_pack_bytes", 0)), shown_text(one.message or ""),
+        )
+        for one in found
+    ]  # fmt: skip
+    columns = ("VERSION", "HASH", "CREATED", "AUTHOR", "SIZE", "STORED", "MESSAGE")
+    options.output.result([version_wire(one) for one in found], table(columns, rows, right=("SIZE", "STORED")))
+
+
+@click.command(short_help="Make an independent copy of a version.")
+@click.argument("volume", shell_complete=volume_names)
+@click.option("--name", help="Name of the fork; by default its parent's with -fork.")
+@click.option("-m", "--message", help="Message of its first version.")
+@common
+def fork(options: Options, volume: str, name: str | None, message: str | None) -> None:
+    """Make a volume that begins as this version, and print the locator of its first version. Copies no data.
+
+    \b
+    flytevol fork data --name experiment
+    flytevol fork s3://bucket/volumes/…/versions/….json
+    """
+    parent = version_at(volume, options.store)
+    made = parent.fork.sync(name or fork_name(parent.name)).finalize.sync(message)
+    options.output.result(version_wire(made), str(made.locator))
+
+
+def _ask(yes: bool, question: str) -> None:
+    if not yes:
+        click.confirm(question, abort=True, err=True)
+
+
+def _newest(store: ObjectStore, volume: VolumeEntry) -> tuple[ROVolume | None, VolumeError | None]:
+    """The newest version; a volume that is damaged must not hide the others."""
+    try:
+        locator = head(store, volume)
+        return (None, None) if locator is None else (ROVolume.of(load_record(store, locator)), None)
+    except VolumeError as error:
+        if isinstance(error, StoreError):
+            raise
+        return None, error
+
+
+def _entry_wire(volume: VolumeEntry, version: ROVolume | None, error: VolumeError | None) -> dict[str, Any]:
+    return {
+        "name": volume.name,
+        "id": volume.id,
+        "store": volume.store_url,
+        "newest": None if version is None else version_wire(version),
+        "error": None if error is None else error.to_wire(),
+    }
+
+
+def _entry_row(
+    volume: VolumeEntry, version: ROVolume | None, error: VolumeError | None, ambiguous: bool
+) -> tuple[str, ...]:
+    name = str(volume) if ambiguous else volume.name
+    if version is None:
+        return name, "", "", "", "", f"({error.message})" if error is not None else "(no version)"
+    number = str(int(str(version.version).partition("-")[0]))
+    stats = version.stats
+    files, total = f"{stats.get('files', 0):,}", size(stats.get("bytes", 0))
+    return name, number, files, total, created(version.created), shown_text(version.message or "")

@@ -1,0 +1,348 @@
+"""The file system: what fsspec asks of one, said in the methods of `flyteplugins_vol.io` volumes."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# fsspec says little about the types of its arguments.
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import Any, cast
+
+from fsspec.spec import AbstractFileSystem  # pyright: ignore[reportMissingTypeStubs]
+from fsspec.transaction import Transaction  # pyright: ignore[reportMissingTypeStubs]
+
+from flyteplugins_vol.errors import UsageError
+from flyteplugins_vol.fs import urls
+from flyteplugins_vol.fs.writing import NewFile, changed_file
+from flyteplugins_vol.io import ROVolume, RWVolume, StoreOptions, Volume
+from flyteplugins_vol.io.info import FileInfo
+
+_BLOCK = 1 << 20  # bytes read ahead of a reader who asks for less
+
+Info = dict[str, Any]
+
+
+class _OneVersion(Transaction):
+    """All that is written in a transaction is one version."""
+
+    def complete(self, commit: bool = True) -> None:
+        fs = cast("VolumeFileSystem", self.fs)
+        with fs.held_back():
+            super().complete(commit)
+        if commit:
+            fs.written()
+        else:
+            fs.drop()
+
+
+class VolumeFileSystem(AbstractFileSystem):
+    """One volume. `urls` has the form of its URLs.
+
+    ``volume``: a locator: that version, read-only. A name: the volume of that name in ``store`` (by default
+    ``FLYTE_VOL_STORE``), which can be written: each file that is closed, each removal, each transaction
+    (``with fs.transaction:``) publishes a version; with ``publish=False``, `commit` does. A handle (better by `of`):
+    what is written becomes a version by its own ``commit`` or ``finalize``.
+    ``create``: make a volume of that name if there is none. ``message``: of the versions that are published.
+    """
+
+    protocol = urls.PROTOCOL
+    root_marker = ""
+    transaction_type = _OneVersion
+    async_impl = False
+
+    def __init__(
+        self, volume: str | Volume = "", *, store: str | None = None, store_options: Mapping[str, Any] | None = None,
+        publish: bool | None = None, create: bool = False, message: str | None = None, fo: str = "",
+        target_protocol: str = "", target_options: Mapping[str, Any] | None = None, **options: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(**options)
+        if fo and not volume:
+            volume = urls.locator_from_chain(target_protocol or "file", fo)
+        if not volume:
+            raise UsageError(
+                "this flytevol:// URL names no volume",
+                hint="flytevol://LOCATOR!/path, flytevol://NAME!/path, or pass volume=",
+            )
+        self.address = volume if isinstance(volume, str) else volume.locator or volume.name
+        self._given = volume
+        self._store = store
+        self._store_options = StoreOptions.from_wire(store_options) if store_options is not None else None
+        self._create = create
+        self._message = message
+        self._publishes = isinstance(volume, str) if publish is None else publish
+        self._held_back = 0
+        self.open_files = 0
+        self._opened: Volume | None = volume if isinstance(volume, Volume) else None
+
+    @classmethod
+    def of(cls, volume: Volume) -> VolumeFileSystem:
+        """The file system of a handle: what is written through it is the handle's to commit."""
+        return cls(volume, skip_instance_cache=True)
+
+    @property
+    def volume(self) -> Volume:
+        """The handle behind it."""
+        if self._opened is None:
+            address = str(self._given)
+            if address.endswith(".json") or "://" in address:
+                self._opened = Volume.from_locator.sync(address, store_options=self._store_options)
+            else:
+                self._opened = Volume.from_name.sync(
+                    address, self._store, create_if_missing=self._create, store_options=self._store_options
+                )
+        return self._opened
+
+    def commit(self, message: str | None = None) -> ROVolume | None:
+        """Publish what was written as a version; None if nothing was."""
+        volume = self.writable()
+        if volume.mount_path is None and not volume.has_changes:
+            return None
+        return volume.commit.sync(message if message is not None else self._message)
+
+    @contextmanager
+    def one_version(self) -> Generator[None, None, None]:
+        """What is written inside is published once, after it; what a body wrote that raises, goes with what follows."""
+        with self.held_back():
+            yield
+        self.written()
+
+    @contextmanager
+    def held_back(self) -> Generator[None, None, None]:
+        """Nothing is published inside."""
+        self._held_back += 1
+        try:
+            yield
+        finally:
+            self._held_back -= 1
+
+    def written(self) -> None:
+        """Something was changed: publish it, unless more is to come."""
+        if self._publishes and not (self._held_back or self._intrans or self.open_files):
+            self.commit()
+            self._let_go()
+
+    def drop(self) -> None:
+        """What was written and is in no version is gone, if this file system publishes by itself."""
+        if self._publishes and not self.open_files:
+            self._let_go()
+
+    @property
+    def fsid(self) -> str:
+        return f"flytevol-{self.volume.store}-{self.volume.id}"
+
+    # -- names -----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        if isinstance(path, list):
+            return [cls._strip_protocol(one) for one in cast("list[Any]", path)]
+        return urls.split(str(path)).name
+
+    @classmethod
+    def _parent(cls, path: str) -> str:
+        parts = urls.split(str(path))
+        return urls.Parts(parts.volume, parts.path.rpartition("/")[0]).name
+
+    @staticmethod
+    def _get_kwargs_from_urls(path: str) -> dict[str, Any]:
+        volume = urls.split(path).volume
+        return {"volume": volume} if volume else {}
+
+    def unstrip_protocol(self, name: str) -> str:
+        parts = urls.split(name)
+        return urls.url_of(urls.Parts(parts.volume or self.address, parts.path))
+
+    def _inside(self, path: Any) -> str:
+        """The path in the volume. Raises `UsageError` if it is one in another volume."""
+        parts = urls.split(str(path))
+        if parts.volume and parts.volume != self.address:
+            raise UsageError(
+                f"{path} is not in {self.address}", hint="make a file system for each volume, or let fsspec.open do so"
+            )
+        return parts.path
+
+    # -- looking ---------------------------------------------------------------------------------------------------
+
+    def info(self, path: str, **_: Any) -> Info:
+        name, inside = self._strip_protocol(path), self._inside(path)
+        return self._info(name, inside, self.volume.stat.sync(inside, follow_symlinks=False))
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+        volume = urls.split(path).volume  # the names have it if the path had it
+        found = [
+            self._info(urls.Parts(volume, info.path.strip("/")).name, info.path, info)
+            for info in self.volume.ls.sync(self._inside(path))
+        ]
+        return found if detail else [info["name"] for info in found]
+
+    def exists(self, path: str, **_: Any) -> bool:
+        return self.volume.exists.sync(self._inside(path))
+
+    def created(self, path: str) -> datetime:
+        return _time(self.volume.stat.sync(self._inside(path)).ctime)
+
+    def modified(self, path: str) -> datetime:
+        return _time(self.volume.stat.sync(self._inside(path)).mtime)
+
+    def ukey(self, path: str) -> str:
+        info = self.volume.stat.sync(self._inside(path))
+        return f"{self.volume.version}-{info.ino}-{info.size}-{info.mtime}-{info.ctime}"
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+        inside = self._inside(path)
+        first, size = start or 0, None
+        if first < 0 or end is not None:
+            length = self.volume.stat.sync(inside).size
+            first = max(0, length + first) if first < 0 else first
+            stop = length if end is None else end + length if end < 0 else end
+            size = max(0, stop - first)
+        return self.volume.read_bytes.sync(inside, offset=first, size=size)
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        """A name's newest version is looked up again, unless something was written that is in none."""
+        if not getattr(self._opened, "has_changes", False):
+            self._let_go()
+        super().invalidate_cache(path)
+
+    # -- changing --------------------------------------------------------------------------------------------------
+
+    def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
+        """Published with the next file: directories alone are no version."""
+        self.writable().mkdir.sync(self._inside(path), parents=create_parents)
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        volume = self.writable()
+        if not (exist_ok and self.isdir(path)):
+            volume.mkdir.sync(self._inside(path), parents=True, exist_ok=exist_ok)
+
+    def rmdir(self, path: str) -> None:
+        if not self.isdir(path):
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        self._rm(path)
+
+    def _rm(self, path: str) -> None:
+        self.writable().remove.sync(self._inside(path))
+        self.written()
+
+    def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
+        with self.one_version():
+            if maxdepth is not None:
+                super().rm(path, recursive=recursive, maxdepth=maxdepth)
+                return
+            paths: list[str] = self.expand_path(path)
+            for one in paths:
+                self.writable().remove.sync(self._inside(one), recursive=recursive)
+
+    def cp_file(self, path1: str, path2: str, **_: Any) -> None:
+        with self.one_version():
+            if self.isdir(path1):
+                self.makedirs(path2, exist_ok=True)
+                return
+            target = self._inside(path2)
+            self._make_parent(target)
+            self.writable().copy.sync(self._inside(path1), target, force=True)
+
+    def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any) -> None:
+        with self.one_version():
+            if not isinstance(path1, str) or not self.isfile(path1):
+                super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth, **options)
+                return
+            source, target = self._inside(path1), self._inside(path2)
+            if self.isdir(path2) or str(path2).endswith("/"):
+                target = f"{target}/{source.rpartition('/')[2]}"
+            self._make_parent(target)
+            self.writable().rename.sync(source, target, force=True)
+
+    def touch(self, path: str, truncate: bool = True, **_: Any) -> None:
+        data = b"" if truncate or not self.exists(path) else self.cat_file(path)
+        self.pipe_file(path, data)
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        inside = self._inside(path)
+        volume = self.writable()
+        self._make_parent(inside)
+        volume.write_bytes.sync(inside, value, force=mode != "create")
+        self.written()
+
+    def put(self, *args: Any, **options: Any) -> None:
+        with self.one_version():
+            super().put(*args, **options)
+
+    def copy(self, *args: Any, **options: Any) -> None:
+        with self.one_version():
+            super().copy(*args, **options)
+
+    def pipe(self, *args: Any, **options: Any) -> None:
+        with self.one_version():
+            super().pipe(*args, **options)
+
+    # -- files -----------------------------------------------------------------------------------------------------
+
+    def _open(
+        self, path: str, mode: str = "rb", block_size: int | None = None, autocommit: bool = True,
+        cache_options: Any = None, **_: Any,
+    ) -> Any:  # fmt: skip
+        inside = self._inside(path)
+        size = block_size if isinstance(block_size, int) and block_size > 0 else _BLOCK
+        if mode == "rb":
+            return self.volume.open.sync(inside, "rb", buffering=size)
+        volume = self.writable()
+        if mode == "xb" and volume.exists.sync(inside):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        self._make_parent(inside)
+        if mode in ("wb", "xb"):
+            return NewFile(self, volume, inside, size, autocommit=autocommit)
+        return changed_file(self, volume.open.sync(inside, mode, buffering=size))
+
+    def writable(self) -> RWVolume:
+        """The handle, to write. One of a name that publishes by itself begins at the newest version."""
+        if self._publishes and not self.open_files and not getattr(self._opened, "has_changes", False):
+            self._let_go()
+        volume = self.volume
+        if not isinstance(volume, RWVolume):
+            raise OSError(errno.EROFS, "a version is read-only: fork it, or name the volume, to write")
+        return volume
+
+    def _let_go(self) -> None:
+        """Forget the handle that was opened by a name."""
+        if self._opened is not None and isinstance(self._given, str):
+            self._opened.close.sync()
+            self._opened = None
+
+    def _make_parent(self, inside: str) -> None:
+        parent = inside.rpartition("/")[0]
+        volume = self.volume
+        if parent and isinstance(volume, RWVolume) and not volume.exists.sync(parent):
+            volume.mkdir.sync(parent, parents=True, exist_ok=True)
+
+    def _info(self, name: str, inside: str, info: FileInfo) -> Info:
+        found = info
+        if info.is_symlink:  # as fsspec's local files: what it leads to, if it leads anywhere
+            try:
+                found = self.volume.stat.sync(inside)
+            except OSError:
+                found = info
+        made: Info = {
+            "name": name,
+            "size": 0 if found.is_dir else found.size,
+            "type": {"file": "file", "directory": "directory", "symlink": "link"}.get(found.kind, "other"),
+            "created": info.ctime / 1e9,
+            "mtime": info.mtime / 1e9,
+            "mode": info.mode,
+            "uid": info.uid,
+            "gid": info.gid,
+            "ino": info.ino,
+            "nlink": info.nlink,
+            "islink": info.is_symlink,
+        }
+        if info.is_symlink:
+            made["destination"] = info.target
+        return made
+
+
+def _time(ns: int) -> datetime:
+    return datetime.fromtimestamp(ns / 1e9, timezone.utc)

@@ -1,0 +1,77 @@
+"""Files that are being written, and that tell their file system when they are done."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import uuid
+from typing import Any, Protocol, cast
+
+from flyteplugins_vol.io import RWVolume
+
+
+class Owner(Protocol):
+    """What a file tells its file system."""
+
+    open_files: int
+
+    def written(self) -> None: ...
+
+
+class NewFile(io.BufferedWriter):
+    """A file that takes its name when it is closed, or when its transaction is complete."""
+
+    def __init__(self, owner: Owner, volume: RWVolume, path: str, size: int, *, autocommit: bool) -> None:
+        if volume.exists.sync(path) and volume.stat.sync(path).is_dir:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        self._owner = owner
+        self._volume = volume
+        self._autocommit = autocommit
+        self.path = path
+        self._temporary = f"{path.rpartition('/')[0]}/.flytevol-{uuid.uuid4().hex[:12]}"
+        self._settled = False
+        raw: Any = cast("io.BufferedWriter", volume.open.sync(self._temporary, "xb")).detach()
+        super().__init__(raw, size)
+        owner.open_files += 1
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        try:
+            super().close()
+        finally:
+            self._owner.open_files -= 1
+        if self._autocommit:
+            self.commit()
+
+    def commit(self) -> None:
+        """Take the name."""
+        if not self._settled:
+            self._settled = True
+            self._volume.rename.sync(self._temporary, self.path, force=True)
+            self._owner.written()
+
+    def discard(self) -> None:
+        """Vanish."""
+        if not self._settled:
+            self._settled = True
+            self._volume.remove.sync(self._temporary)
+
+
+def changed_file(owner: Owner, file: Any) -> Any:
+    """An open file that is changed in place: it tells its file system when it is closed."""
+    kind = cast("type[Any]", type(file))
+
+    def close(self: Any) -> None:
+        if self.closed:
+            return
+        try:
+            kind.close(self)
+        finally:
+            owner.open_files -= 1
+        owner.written()
+
+    made = type(f"Changed{kind.__name__}", (kind,), {"close": close})(file.detach())
+    owner.open_files += 1
+    return made

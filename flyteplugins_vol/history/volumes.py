@@ -1,0 +1,135 @@
+"""The volumes of a store and the versions of a volume: list, find, follow back, delete."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flyteplugins_vol.errors import ConflictError, ObjectMissingError, VersionNotFoundError
+from flyteplugins_vol.history.record import Locator, VersionRecord, load_record, parse_locator, volume_prefix
+from flyteplugins_vol.history.refs import MAIN, Ref, read_ref, ref_key
+from flyteplugins_vol.store.base import ObjectStore
+
+_DIRECTORY = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]{0,62})-(?P<id>[0-9a-f]{16})")
+
+
+@dataclass(frozen=True)
+class VolumeEntry:
+    """One volume of a store. ``str()`` of it names it and no other."""
+
+    store_url: str
+    name: str
+    id: str
+
+    @property
+    def prefix(self) -> str:
+        return volume_prefix(self.name, self.id)
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.id}"
+
+
+def list_volumes(store: ObjectStore) -> list[VolumeEntry]:
+    """Every volume that has a version, by name."""
+    return [volume for volume in _directories(store) if _has_versions(store, volume)]
+
+
+def find_volumes(store: ObjectStore, text: str) -> list[VolumeEntry]:
+    """The volumes that a text may mean: those of this name, or the one of this name and id."""
+    found = [volume for volume in _directories(store) if text in (volume.name, str(volume))]
+    return [volume for volume in found if _has_versions(store, volume)]
+
+
+def list_versions(store: ObjectStore, volume: VolumeEntry) -> list[Locator]:
+    """Versions that are in the store, the oldest first; also those that lost a race and that no ref leads to."""
+    prefix = f"{volume.prefix}/versions/"
+    keys = (info.key.removeprefix(prefix) for info in store.list(prefix))
+    found = [Locator(store.url, volume.name, volume.id, file) for file in keys if _is_record(store.url, volume, file)]
+    return sorted(found, key=lambda locator: (int(locator.file.partition("-")[0]), locator.file))
+
+
+def list_refs(store: ObjectStore, volume: VolumeEntry) -> dict[str, Ref]:
+    """Refs by name."""
+    prefix = f"{volume.prefix}/refs/"
+    names = [info.key.removeprefix(prefix).removesuffix(".json") for info in store.list(prefix)]
+    found = {name: read_ref(store, ref_key(volume.name, volume.id, name)) for name in names if "/" not in name}
+    return {name: ref for name, ref in found.items() if ref is not None}
+
+
+def head(store: ObjectStore, volume: VolumeEntry, ref: str = MAIN) -> Locator | None:
+    """The version that a ref names; None if there is no such ref."""
+    found = read_ref(store, ref_key(volume.name, volume.id, ref))
+    return Locator(store.url, volume.name, volume.id, found.version) if found is not None else None
+
+
+def follow_back(store: ObjectStore, record: VersionRecord) -> Iterator[VersionRecord]:
+    """The record, its first parent, and so on, also into the volumes that it was forked from.
+
+    Ends without an error where a parent is in another store or was deleted. One GET for each.
+    """
+    yield record
+    while record.parents:
+        parent = parse_locator(record.parents[0])
+        if parent.store_url != store.url:
+            return
+        try:
+            record = load_record(store, parent)
+        except (VersionNotFoundError, ObjectMissingError):
+            return
+        yield record
+
+
+def delete_version(store: ObjectStore, locator: Locator) -> None:
+    """Delete one version's record; its blocks go with a later collection. Raises `ConflictError` if a ref names it.
+
+    As docs/FORMAT.md section 8 wants it: a copy of the record first, so that what it names lives on for those who may
+    be building on it.
+    """
+    volume = VolumeEntry(locator.store_url, locator.volume_name, locator.volume_id)
+    named = [name for name, ref in list_refs(store, volume).items() if ref.version == locator.file]
+    if named:
+        raise ConflictError(
+            f"the ref {', '.join(named)} of volume {volume} names this version",
+            hint="commit a newer version first, or delete the whole volume",
+        )
+    if not _delete_record(store, locator):
+        raise VersionNotFoundError(f"there is no version at {locator}", hint="it was deleted already")
+
+
+def delete_volume(store: ObjectStore, volume: VolumeEntry) -> int:
+    """Delete a volume: its refs, then all its records. Returns how many. Forks of it are not touched."""
+    for name in list_refs(store, volume):
+        store.delete(ref_key(volume.name, volume.id, name))
+    versions = list_versions(store, volume)
+    for locator in reversed(versions):
+        _delete_record(store, locator)
+    return len(versions)
+
+
+def _directories(store: ObjectStore) -> list[VolumeEntry]:
+    found = (_DIRECTORY.fullmatch(directory) for directory in store.list_dirs("volumes/"))
+    return sorted((VolumeEntry(store.url, m["name"], m["id"]) for m in found if m), key=str)
+
+
+def _has_versions(store: ObjectStore, volume: VolumeEntry) -> bool:
+    """Whether anything but copies of deleted records is left of it."""
+    return next(iter(store.list(f"{volume.prefix}/versions/")), None) is not None
+
+
+def _delete_record(store: ObjectStore, locator: Locator) -> bool:
+    data = store.get(locator.key)
+    if data is None:
+        return False
+    kept = f"{volume_prefix(locator.volume_name, locator.volume_id)}/deleted/{locator.file}"
+    store.delete(kept)  # its age counts from now on
+    store.create(kept, data)
+    store.delete(locator.key)
+    return True
+
+
+def _is_record(store_url: str, volume: VolumeEntry, file: str) -> bool:
+    try:
+        return parse_locator(f"{store_url}/{volume.prefix}/versions/{file}").file == file
+    except ValueError:
+        return False

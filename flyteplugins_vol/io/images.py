@@ -1,0 +1,90 @@
+"""What an image needs so that its tasks can mount volumes. Works on images of ``flyte`` without importing it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+from flyteplugins_vol.config import HIGH_THROUGHPUT_VARIABLE
+from flyteplugins_vol.errors import UsageError
+
+Image = TypeVar("Image")
+
+PACKAGE = "flyteplugins-vol"
+REQUIREMENT = f"{PACKAGE}[flyte]"
+APT_PACKAGES = ("fuse3", "gcc", "libc6-dev", "libfuse3-dev", "pkg-config")
+"""fusermount3, setuid root, and what pip needs to build pyfuse3, which has no wheels."""
+
+DOCKERFILE = f"""\
+    RUN apt-get update && apt-get install -y --no-install-recommends {" ".join(APT_PACKAGES)} \\
+        && pip install '{REQUIREMENT}'"""
+
+
+def with_volume_deps(image: Image) -> Image:
+    """The image with this package and with what a mount needs; one that has them comes back as it is.
+
+    Tasks also need ``pod_template=flyte.PodTemplate().allow_fuse()``. Raises `UsageError` for an image that takes no
+    layers, with the lines for its Dockerfile.
+    """
+    layers = _layers(image)
+    missing = [package for package in APT_PACKAGES if not _has(layers, "AptPackages", package)]
+    ours = _first(layers, "PipPackages", PACKAGE)
+    try:
+        if missing:
+            image = _earlier(_any(image).with_apt_packages(*missing), ours)
+        return image if ours is not None else _any(image).with_pip_packages(REQUIREMENT)
+    except ValueError as error:
+        raise _refused(error) from error
+
+
+def with_high_throughput_volume_deps(image: Image) -> Image:
+    """As `with_volume_deps`, and volumes are mounted for very many files: more memory, less time for each."""
+    image = with_volume_deps(image)
+    setting = (HIGH_THROUGHPUT_VARIABLE, "1")
+    if any(setting in getattr(layer, "env_vars", ()) for layer in _layers(image)):
+        return image
+    try:
+        return _any(image).with_env_vars(dict([setting]))
+    except ValueError as error:
+        raise _refused(error, f"\n    ENV {HIGH_THROUGHPUT_VARIABLE}=1") from error
+
+
+def _any(image: Any) -> Any:
+    return image
+
+
+def _layers(image: Any) -> tuple[Any, ...]:
+    return tuple(getattr(image, "_layers", ()))
+
+
+def _has(layers: tuple[Any, ...], kind: str, package: str) -> bool:
+    return _first(layers, kind, package) is not None
+
+
+def _first(layers: tuple[Any, ...], kind: str, package: str) -> int | None:
+    """Which layer of that kind names the package first."""
+    for place, layer in enumerate(layers):
+        if type(layer).__name__ == kind and package in map(package_name, getattr(layer, "packages", None) or ()):
+            return place
+    return None
+
+
+def package_name(requirement: str) -> str:
+    """The normal name of what a requirement asks for."""
+    return re.split(r"[\[=<>!~; ]", requirement, maxsplit=1)[0].lower().replace("_", "-")
+
+
+def _earlier(image: Any, place: int | None) -> Any:
+    """The image, made by adding a layer, with that layer before the one at ``place``: layers are built in order."""
+    layers = _layers(image)
+    if place is not None:
+        object.__setattr__(image, "_layers", (*layers[:place], layers[-1], *layers[place:-1]))  # a new image: our own
+    return image
+
+
+def _refused(error: ValueError, more: str = "") -> UsageError:
+    return UsageError(
+        f"volumes cannot be added to this image: {error}",
+        hint=f"put this into its Dockerfile, before a USER line:\n{DOCKERFILE}{more}\n"
+        "  or, if it is no Dockerfile's, start from image.clone(name=…, extendable=True)",
+    )

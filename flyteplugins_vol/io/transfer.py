@@ -1,0 +1,335 @@
+"""Whole files and directories, in, out and within a volume: what the public methods do, over any `FileTree`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from flyteplugins_vol.errors import IndexDamagedError
+from flyteplugins_vol.io.tree import FileTree, Found, Node, as_bytes, error_at, find, join, make_directories, normal
+
+Progress = Callable[[Mapping[str, Any]], None]
+"""Told, from any thread, of ``{"phase", "path", "bytes"}``: so many bytes more of a file."""
+
+_PART = 4 << 20  # bytes read at a time: one block
+_THREADS = 8
+
+
+def quiet(event: Mapping[str, Any]) -> None:
+    """The progress of those who want none."""
+
+
+# ------------------------------------------------------------------------------------------------ out
+
+
+def download(tree: FileTree, path: str, target: Path, *, force: bool, progress: Progress) -> Path:
+    """Copy a file, or a directory with all below, to local disk; returns where it is.
+
+    A target that is a directory gets it under its own name (of the root: what is in it).
+    """
+    found = find(tree, path)
+    node = found.existing()
+    name = check_name(found.name, path) if found.name else b""
+    if target.is_dir() and name:
+        target = target / os.fsdecode(name)
+    if not node.is_dir:
+        _Download(tree, force, progress).file(node, normal(path), target)
+        return target
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="download") as pool:
+        job = _Download(tree, force, progress)
+        pending = [pool.submit(job.file, *args) for args in job.directories(node, normal(path), target)]
+        try:
+            for future in pending:
+                future.result()
+        except BaseException:
+            job.stopped = True
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    job.settle_directories()
+    return target
+
+
+class _Download:
+    def __init__(self, tree: FileTree, force: bool, progress: Progress) -> None:
+        self._tree = tree
+        self._force = force
+        self._progress = progress
+        self._made: list[tuple[Path, Node]] = []
+        self.stopped = False
+
+    def directories(self, node: Node, path: str, target: Path) -> Iterator[tuple[Node, str, Path]]:
+        """Make all directories and symlinks; yields the files that are to be copied."""
+        self._make(target)
+        self._made.append((target, node))
+        for name, child in self._tree.scan(node):
+            here, there = join(path, check_name(name, path)), target / os.fsdecode(name)
+            if child.is_dir:
+                yield from self.directories(child, here, there)
+            elif child.is_symlink:
+                self._clear(there)
+                os.symlink(os.fsdecode(self._tree.readlink(child)), there)
+            elif child.is_file:
+                yield child, here, there
+            # fifos, sockets and devices have no content to copy
+
+    def file(self, node: Node, path: str, target: Path) -> None:
+        """Copy one file, whole or not at all, with its permissions and times."""
+        if not node.is_file:
+            raise OSError(errno.EINVAL, "has no content that could be copied", path)
+        self._check(target)
+        part = target.with_name(f".flytevol-{uuid.uuid4().hex[:12]}")
+        try:
+            with open(part, "xb") as file:
+                self._fill(file, node, path)
+            os.chmod(part, node.mode & 0o777)
+            os.utime(part, ns=(node.atime, node.mtime))
+            self._clear(target)
+            os.replace(part, target)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(part)
+            raise
+
+    def settle_directories(self) -> None:
+        """Permissions and times of directories, the deepest first."""
+        for target, node in reversed(self._made):
+            os.chmod(target, node.mode & 0o777)
+            os.utime(target, ns=(node.atime, node.mtime))
+
+    def _fill(self, file: BinaryIO, node: Node, path: str) -> None:
+        at = 0
+        while data := self._tree.read(node, at, _PART):
+            if self.stopped:
+                raise InterruptedError(errno.EINTR, "stopped", path)
+            file.write(data)
+            at += len(data)
+            self._progress({"phase": "download", "path": path, "bytes": len(data)})
+
+    def _make(self, target: Path) -> None:
+        if target.is_symlink() or (target.exists() and not target.is_dir()):
+            self._clear(target)
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _check(self, target: Path) -> None:
+        if not self._force and os.path.lexists(target):
+            raise error_at(errno.EEXIST, str(target))
+
+    def _clear(self, target: Path) -> None:
+        """Take away what is at the target, if that is allowed; a directory never goes."""
+        self._check(target)
+        if os.path.lexists(target):
+            if target.is_dir() and not target.is_symlink():
+                raise error_at(errno.EISDIR, str(target))
+            os.unlink(target)
+
+
+def check_name(name: bytes, path: str) -> bytes:
+    """The name, unless it would lead elsewhere: an index can be of somebody else's making."""
+    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        raise IndexDamagedError(f"the directory {path} has an entry named {name!r}", hint="use another version")
+    return name
+
+
+# ------------------------------------------------------------------------------------------------- in
+
+
+@dataclass(frozen=True)
+class Put:
+    """One thing to bring in: bytes from a local path or a file object, to a path in the volume."""
+
+    source: Path | BinaryIO
+    path: str
+    mode: int | None = None
+
+
+def write_file(
+    tree: FileTree, place: Found, source: BinaryIO, *, mode: int, mtime: int | None, force: bool,
+    progress: Progress = quiet,
+) -> None:  # fmt: skip
+    """Make a file of what ``source`` holds: whole or not at all; with ``force`` in the place of another file."""
+    there = place.node
+    if there is not None and there.is_dir:
+        raise error_at(errno.EISDIR, place.path)
+    if there is not None and not force:
+        raise error_at(errno.EEXIST, place.path)
+    name = b".flytevol-" + uuid.uuid4().hex[:12].encode() if there is not None else place.name
+    node = tree.make(place.directory, name, mode & 0o7777)
+    try:
+        with tree.open(node, os.O_WRONLY) as file:
+            while data := source.read(_PART):
+                view = memoryview(data)
+                while view:
+                    view = view[file.write(view) or 0 :]
+                progress({"phase": "upload", "path": place.path, "bytes": len(data)})
+        tree.set_attributes(node, mode=mode, mtime=mtime)
+        if there is not None:
+            tree.rename(place.directory, name, place.directory, place.name)
+    except BaseException:
+        with suppress(Exception):
+            tree.unlink(place.directory, name)
+        raise
+
+
+class Upload:
+    """Brings many files in. Directories on the way are looked up once."""
+
+    def __init__(self, tree: FileTree, *, force: bool, progress: Progress = quiet) -> None:
+        self._tree = tree
+        self._force = force
+        self._progress = progress
+        self._directories: dict[str, Node] = {}
+
+    def put(self, put: Put) -> None:
+        if not isinstance(put.source, Path):
+            write_file(
+                self._tree, self._place(put.path), put.source, mode=put.mode or 0o644, mtime=None, force=self._force,
+                progress=self._progress,
+            )  # fmt: skip
+        elif put.source.is_dir():
+            self._put_directory(put.source, put.path)
+        else:
+            self._put_file(put.source, put.path, put.mode)
+
+    def _put_directory(self, source: Path, path: str) -> None:
+        node = self._directory(path)
+        with os.scandir(source) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                there = join(path, os.fsencode(entry.name))
+                if entry.is_symlink():
+                    self._put_symlink(Path(entry.path), there)
+                elif entry.is_dir():
+                    self._put_directory(Path(entry.path), there)
+                elif entry.is_file():
+                    self._put_file(Path(entry.path), there, None)
+        info = source.stat()
+        self._tree.set_attributes(node, mode=info.st_mode, mtime=info.st_mtime_ns)
+
+    def _put_file(self, source: Path, path: str, mode: int | None) -> None:
+        with open(source, "rb", buffering=0) as file:
+            info = os.fstat(file.fileno())
+            write_file(
+                self._tree, self._place(path), file, mode=info.st_mode if mode is None else mode,
+                mtime=info.st_mtime_ns, force=self._force, progress=self._progress,
+            )  # fmt: skip
+
+    def _put_symlink(self, source: Path, path: str) -> None:
+        place = self._place(path)
+        if place.node is not None:
+            if not self._force:
+                raise error_at(errno.EEXIST, path)
+            if place.node.is_dir:
+                raise error_at(errno.EISDIR, path)
+            self._tree.unlink(place.directory, place.name)
+        self._tree.symlink(place.directory, place.name, os.fsencode(os.readlink(source)))
+
+    def _place(self, path: str) -> Found:
+        above, _, name = path.rpartition("/")
+        directory = self._directory(above)
+        return Found(directory, as_bytes(name), self._tree.lookup(directory, as_bytes(name)), path)
+
+    def _directory(self, path: str) -> Node:
+        found = self._directories.get(path)
+        if found is None:
+            found = self._directories[path] = make_directories(self._tree, path)
+        return found
+
+
+# --------------------------------------------------------------------------------------------- within
+
+
+def remove(tree: FileTree, path: str, *, recursive: bool) -> None:
+    """Remove a file or an empty directory; with ``recursive`` all that is below it."""
+    found = find(tree, path, follow=False)
+    node = found.existing()
+    if not found.name:
+        if not recursive:
+            raise error_at(errno.EBUSY, path)
+        _empty(tree, node)
+    elif not node.is_dir:
+        tree.unlink(found.directory, found.name)
+    else:
+        if recursive:
+            _empty(tree, node)
+        tree.rmdir(found.directory, found.name)
+
+
+def copy(tree: FileTree, source: str, target: str, *, recursive: bool, force: bool) -> None:
+    """Copy a file, a symlink, or with ``recursive`` a directory. A target that is a directory gets it inside."""
+    found = find(tree, source, follow=False)
+    node = found.existing()
+    if node.is_dir and not recursive:
+        raise error_at(errno.EISDIR, source)
+    place = _into(tree, found, find(tree, target))
+    if node.is_dir and _is_below(tree, node, place):
+        raise OSError(errno.EINVAL, "a directory cannot be copied into itself", target)
+    _copy(tree, node, source, place, force)
+
+
+def rename(tree: FileTree, source: str, target: str, *, force: bool) -> None:
+    """Rename or move. A target that is a directory gets it inside; another file is replaced with ``force``."""
+    found = find(tree, source, follow=False)
+    found.existing()
+    if not found.name:
+        raise error_at(errno.EBUSY, source)
+    place = _into(tree, found, find(tree, target, follow=False))
+    if place.node is not None and not force:
+        raise error_at(errno.EEXIST, place.path)
+    tree.rename(found.directory, found.name, place.directory, place.name)
+
+
+def _into(tree: FileTree, source: Found, target: Found) -> Found:
+    """The place itself, or the one below it with the source's name if it is a directory."""
+    if target.node is None or not target.node.is_dir or not source.name:
+        return target
+    node = tree.lookup(target.node, source.name)
+    return Found(target.node, source.name, node, join(normal(target.path), source.name))
+
+
+def _is_below(tree: FileTree, node: Node, place: Found) -> bool:
+    """Whether the place lies in the directory, by the path that was followed."""
+    path = normal(place.path).rpartition("/")[0]
+    while True:
+        above = find(tree, path or "/").node
+        if above is not None and above.ino == node.ino:
+            return True
+        if not path:
+            return False
+        path = path.rpartition("/")[0]
+
+
+def _copy(tree: FileTree, node: Node, path: str, place: Found, force: bool) -> None:
+    if node.is_dir:
+        target = place.node or tree.mkdir(place.directory, place.name, node.mode & 0o7777)
+        if not target.is_dir:
+            raise error_at(errno.EEXIST, place.path)
+        for name, child in list(tree.scan(node)):
+            there = Found(target, name, tree.lookup(target, name), join(normal(place.path), name))
+            _copy(tree, child, join(path, name), there, force)
+    elif node.is_symlink:
+        if place.node is not None:
+            if not force:
+                raise error_at(errno.EEXIST, place.path)
+            tree.unlink(place.directory, place.name)
+        tree.symlink(place.directory, place.name, tree.readlink(node))
+    elif node.is_file:
+        with tree.open(node, os.O_RDONLY) as source:
+            # equal bytes are one block: what is copied is read here, and stored once
+            write_file(tree, place, source, mode=node.mode, mtime=node.mtime, force=force)  # pyright: ignore[reportArgumentType]
+    else:
+        raise OSError(errno.EINVAL, "has no content that could be copied", path)
+
+
+def _empty(tree: FileTree, directory: Node) -> None:
+    for name, node in list(tree.scan(directory)):
+        if node.is_dir:
+            _empty(tree, node)
+            tree.rmdir(directory, name)
+        else:
+            tree.unlink(directory, name)

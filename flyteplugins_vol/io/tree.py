@@ -1,0 +1,173 @@
+"""The tree of a volume's files, however it is reached: through a mount, or through a session in this process.
+
+Two classes are a `FileTree`: `io/session_tree.py` and `io/mount_tree.py`. What is here holds for both: paths, and how
+they are followed. Nothing leads out of a volume: ``..`` stops at its root, and an absolute symlink names a path of the
+machine that made it, so it is not followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+PathLike: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
+"""A path in a volume, from its root. Bytes that are not UTF-8 are surrogates in text, as `os.fsdecode` makes them."""
+
+_LINKS = 40  # as Linux
+
+
+class Node(NamedTuple):
+    """One file of any type, as it was when it was looked up. ``key`` means something to its own tree."""
+
+    key: Any
+    ino: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    size: int
+    atime: int
+    mtime: int
+    ctime: int
+
+    @property
+    def is_dir(self) -> bool:
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_file(self) -> bool:
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def is_symlink(self) -> bool:
+        return stat.S_ISLNK(self.mode)
+
+
+class FileTree(Protocol):
+    """What one can do with files. Blocking and thread-safe; names are bytes; raises OSError, and `VolumeError`."""
+
+    def root(self) -> Node: ...
+    def lookup(self, directory: Node, name: bytes) -> Node | None: ...
+    def readlink(self, node: Node) -> bytes: ...
+    def scan(self, directory: Node) -> Iterator[tuple[bytes, Node]]: ...
+    def make(self, directory: Node, name: bytes, mode: int) -> Node: ...
+    def mkdir(self, directory: Node, name: bytes, mode: int) -> Node: ...
+    def symlink(self, directory: Node, name: bytes, target: bytes) -> Node: ...
+    def unlink(self, directory: Node, name: bytes) -> None: ...
+    def rmdir(self, directory: Node, name: bytes) -> None: ...
+    def rename(self, directory: Node, name: bytes, new_directory: Node, new_name: bytes) -> None: ...
+    def set_attributes(self, node: Node, *, mode: int | None = None, mtime: int | None = None) -> None: ...
+    def open(self, node: Node, flags: int) -> io.RawIOBase: ...
+    def read(self, node: Node, offset: int, size: int) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Found:
+    """Where a path leads: the directory, the name in it, and what is there. The root has the name ''."""
+
+    directory: Node
+    name: bytes
+    node: Node | None
+    path: str
+
+    def existing(self) -> Node:
+        if self.node is None:
+            raise error_at(errno.ENOENT, self.path)
+        return self.node
+
+
+def as_text(path: PathLike) -> str:
+    """A path as text; bytes that are not UTF-8 become surrogates."""
+    path = os.fspath(path)
+    return path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path
+
+
+def as_bytes(text: str) -> bytes:
+    """The bytes of a name or path. UnicodeEncodeError is an OSError here: no file has such a name."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise error_at(errno.EILSEQ, text) from None
+
+
+def text_of(name: bytes) -> str:
+    """A name as text; bytes that are not UTF-8 become surrogates."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def normal(path: PathLike) -> str:
+    """``/a/b``: the path from the root, without double slashes and dots. ``..`` is not resolved here."""
+    parts = [part for part in as_text(path).split("/") if part not in ("", ".")]
+    return "/" + "/".join(parts)
+
+
+def join(directory: str, name: bytes) -> str:
+    return f"{directory.rstrip('/')}/{text_of(name)}"
+
+
+def find(tree: FileTree, path: PathLike, *, follow: bool = True) -> Found:
+    """Follow a path. ``follow``: also a symlink at its end. Raises OSError unless all but the last name are there."""
+    text = as_text(path)
+    todo = [part for part in reversed(as_bytes(text).split(b"/")) if part not in (b"", b".")]
+    root = tree.root()
+    above: list[tuple[Node, bytes]] = []  # (directory, name in it) of each step down
+    here, links = root, 0
+    while todo:
+        if not here.is_dir:
+            raise error_at(errno.ENOTDIR, text)
+        name = todo.pop()
+        if name == b"..":
+            here = above.pop()[0] if above else root
+            continue
+        node = tree.lookup(here, name)
+        if node is None:
+            if todo:
+                raise error_at(errno.ENOENT, text)
+            return Found(here, name, None, text)
+        if node.is_symlink and (follow or todo):
+            links += 1
+            if links > _LINKS:
+                raise error_at(errno.ELOOP, text)
+            todo.extend(_steps(tree.readlink(node), text))
+            continue
+        above.append((here, name))
+        here = node
+    directory, name = above[-1] if above else (root, b"")
+    return Found(directory, name, here, text)
+
+
+def make_directories(tree: FileTree, path: PathLike, mode: int = 0o755) -> Node:
+    """The directory at a path, made with all above it where it is missing."""
+    here = tree.root()
+    done = ""
+    for part in normal(path).split("/")[1:]:
+        if not part:
+            continue
+        done = f"{done}/{part}"
+        found = find(tree, done)
+        if found.node is None:
+            try:
+                here = tree.mkdir(found.directory, found.name, mode)
+            except FileExistsError:  # somebody else just made it
+                here = find(tree, done).existing()
+        else:
+            here = found.node
+        if not here.is_dir:
+            raise error_at(errno.ENOTDIR, done)
+    return here
+
+
+def error_at(number: int, path: str) -> OSError:
+    """The OSError subclass of an errno, with the path in the volume."""
+    return OSError(number, os.strerror(number), path)
+
+
+def _steps(target: bytes, path: str) -> list[bytes]:
+    if target.startswith(b"/"):
+        raise OSError(errno.ENOENT, "a symbolic link leads out of the volume", path)
+    return [part for part in reversed(target.split(b"/")) if part not in (b"", b".")]

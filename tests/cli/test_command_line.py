@@ -1,0 +1,155 @@
+"""What holds for every command: help, options, errors, exit codes, completion; broken pipes and Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from flyteplugins_vol import errors
+from flyteplugins_vol.cli import main as main_module
+from flyteplugins_vol.cli.errors import failure_of
+from flyteplugins_vol.cli.main import COMMANDS
+from flyteplugins_vol.cli.main import cli as group
+from tests.cli.conftest import COMMAND, Cli, wait_for
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example_and_the_common_options(cli: Cli, name: str) -> None:
+    text = cli(name, "--help").out
+    assert f"flytevol {name}" in text or "flytevol completion" in text
+    for option in ("--json", "--store", "--debug"):
+        assert option in text
+    assert group.get_command(None, name).get_short_help_str(200)  # type: ignore[arg-type, union-attr]
+
+
+def test_the_overview(cli: Cli) -> None:
+    text = cli("--help").out
+    assert all(f"\n  {name} " in text for name in COMMANDS)
+    assert cli(code=2).err.startswith("Usage:")
+    assert "flytevol, version" in cli("--version").out
+    assert "No such command 'nonsense'" in cli("nonsense", code=2).err
+    assert "No such option" in cli("ls", "x", "--nonsense", code=2).err
+
+
+def test_errors_are_short_and_json_for_programs(cli: Cli) -> None:
+    done = cli("ls", "nowhere", code=3)
+    assert "Traceback" not in done.err
+    assert done.err.count("\n") == 2
+    assert "Traceback" in cli("ls", "nowhere", "--debug", code=3).err
+    assert "Traceback" in cli("--debug", "ls", "nowhere", code=3).err
+    import json
+
+    wire = json.loads(cli("ls", "nowhere", "--json", code=3).err)
+    assert wire["error"]["kind"] == "not-found"
+    assert wire["error"]["code"] == 3
+    assert wire["error"]["hint"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.UsageError("x"), 2),
+        (errors.LocatorError("x"), 2),
+        (errors.VersionNotFoundError("x"), 3),
+        (FileNotFoundError(2, "x", "p"), 3),
+        (errors.RefMovedError("x"), 4),
+        (errors.VolumeBusyError("x"), 4),
+        (FileExistsError(17, "x", "p"), 4),
+        (errors.FuseMissingError("x"), 5),
+        (errors.StoreAccessError("x"), 6),
+        (errors.PackDamagedError("x"), 7),
+        (errors.NewerFormatError("x"), 7),
+        (errors.CommitError("x"), 1),
+        (RuntimeError("x"), 1),
+        (PermissionError(13, "x"), 1),
+    ],
+)
+def test_exit_codes(error: Exception, code: int) -> None:
+    assert failure_of(error).code == code
+
+
+def test_a_bug_is_an_error_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(main_module.COMMANDS, "ls", "nowhere:nothing")
+    done = cli("ls", code=1)
+    assert "ModuleNotFoundError" in done.err
+    assert "--debug" in done.err
+
+
+def test_a_store_that_cannot_be_used(cli: Cli) -> None:
+    assert "no store speaks nonsense://" in cli("list", "--store", "nonsense://x", code=2).err
+    assert "user name or a password" in cli("list", "--store", "s3://key:secret@bucket/x", code=2).err
+    assert "secret" not in cli("list", "--store", "s3://key:secret@bucket/x", code=2).err
+    (cli.root / "file").write_text("")
+    assert cli("new", "x", "--store", cli.root / "file", code=6).err
+
+
+def test_a_reader_that_goes_away(cli: Cli) -> None:
+    cli.volume("data", {"big": bytes(8 << 20), **{f"d/{number:04}": b"" for number in range(2000)}})
+    for arguments in (["cat", "data", "big"], ["ls", "data", "-r"], ["get", "data", "big", "-"]):
+        process = cli.process(*arguments, stdin=subprocess.DEVNULL)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.wait(30) == 141
+        assert process.stderr.read() == b""
+
+
+def test_ctrl_c_in_a_put_publishes_nothing(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    process = cli.process("put", "data", "-", "big")
+    assert process.stdin is not None
+    process.stdin.write(bytes(40 << 20))
+    process.stdin.flush()
+    wait_for(lambda: any((cli.root / "cache" / "unmounted").rglob("*.log")))
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert process.stderr is not None
+    assert process.stderr.read().strip() == b"interrupted"
+    assert len(cli.versions("data")) == 1
+    assert cli("ls", "data").lines == ["a"]
+    assert not list((cli.root / "cache" / "unmounted").iterdir())
+    cli("put", "data", "-", "big", stdin=b"again")
+
+
+def test_completion(cli: Cli) -> None:
+    cli.volume("data", {"images/cat.png": b""})
+    cli.volume("other")
+
+    def completed(*words: str) -> list[str]:
+        environment = {
+            **os.environ, "_FLYTEVOL_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(["flytevol", *words]),
+            "COMP_CWORD": str(len(words)),
+        }  # fmt: skip
+        done = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=True)
+        return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
+
+    assert completed("um") == ["umount"]
+    assert completed("ls", "d") == ["data"]
+    assert completed("ls", "data", "im") == ["images/"]
+    assert completed("ls", "data", "images/") == ["images/cat.png"]
+    assert completed("ls", "nowhere", "x") == []
+    assert "--recursive" in completed("ls", "--rec")
+    for shell in ("bash", "zsh", "fish"):
+        assert "_FLYTEVOL_COMPLETE" in cli("completion", shell).out
+
+
+def test_the_explorer_needs_a_terminal(cli: Cli) -> None:
+    cli.volume("data")
+    assert "needs a terminal" in cli("explore", "data", code=2).err
+
+
+def test_looking_needs_neither_trio_nor_textual(cli: Cli) -> None:
+    cli.volume("data", {"a": b""})
+    code = """
+import sys
+from flyteplugins_vol.cli.main import run
+assert run(["ls", "data"]) == 0
+loaded = {"trio", "pyfuse3", "textual", "fsspec", "flyte", "s3fs", "asyncio.runners"} & set(sys.modules)
+assert not loaded - {"asyncio.runners"}, loaded
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

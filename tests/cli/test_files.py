@@ -1,0 +1,251 @@
+"""new list delete log fork, ls tree cat stat get put cp rm: what they do, in text and in JSON."""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+
+@pytest.fixture
+def data(cli: Cli) -> str:
+    return cli.volume("data", {"a": b"aa\n", "dir/b": b"b" * 2000, "dir/sub/c": b"c"})
+
+
+# --- volumes ----------------------------------------------------------------------------------------------------
+
+
+def test_new_and_list(cli: Cli) -> None:
+    assert cli("list").out == ""
+    made = cli("new", "data", "-m", "begin").lines
+    assert len(made) == 1
+    assert made[0].startswith(f"{cli.store}/volumes/data-")
+    there = cli("new", "data", code=4)
+    assert there.out == ""
+    assert "there is a volume 'data'" in there.err
+    assert "--if-missing" in there.err
+    assert cli("new", "data", "--if-missing").lines == made
+    assert cli("new", "other", "--json").json["locator"].startswith(f"{cli.store}/volumes/other-")
+    head, *rows = cli("list").lines
+    assert head.split() == ["NAME", "VERSION", "FILES", "SIZE", "CREATED", "MESSAGE"]
+    assert [row.split()[0] for row in rows] == ["data", "other"]
+    assert rows[0].endswith("begin")
+    listed = cli("list", "--json").json
+    assert [(one["name"], one["newest"]["message"]) for one in listed] == [("data", "begin"), ("other", None)]
+    assert "hint:" in cli("new", "no/name", code=2).err
+
+
+def test_log_follows_a_line_also_before_a_fork(cli: Cli, data: str) -> None:
+    cli("put", "data", "-", "new", "-m", "second\n\x1b[31m[bold]", stdin=b"new")
+    fork = cli("fork", "data", "--name", "child", "-m", "forked").lines[0]
+    rows = cli("log", fork).lines
+    assert [row.split()[0] for row in rows] == ["VERSION", "child@1", "data@2", "data@1"]
+    assert rows[2].endswith(r"second\n\x1b[31m[bold]")
+    versions = cli.versions("child")
+    assert [one["name"] for one in versions] == ["child", "data", "data"]
+    assert versions[0]["parents"] == [versions[1]["locator"]]
+    assert cli("log", "child", "-n", "1", "--locators").lines == [fork]
+    assert cli("fork", data).lines[0].startswith(f"{cli.store}/volumes/data-fork-")
+
+
+def test_addresses(cli: Cli, data: str) -> None:
+    cli("put", "data", "-", "second", stdin=b"2")
+    one, two = reversed(cli.versions("data"))
+    number, _, digest = one["version"].partition("-")
+    for address in (data, data.removeprefix("file://"), "data@1", f"data@{number}", f"data@{digest[:6]}",
+                    f"data@{one['version'][:12]}"):  # fmt: skip
+        assert cli("stat", address, "--json").json["locator"] == one["locator"], address
+    for address in ("data", "data@main", "data@2", two["locator"].split("/")[-3]):
+        assert cli("stat", address, "--json").json["locator"] == two["locator"], address
+    assert "has no version '9'" in cli("ls", "data@9", code=3).err
+    assert "no volume 'nowhere'" in cli("ls", "nowhere", code=3).err
+    assert "is not a locator" in cli("ls", "s3://bucket/what.json", code=2).err
+    assert "neither a locator nor" in cli("ls", "what.json", code=2).err
+    gone = data.replace(digest, "0" * 40)
+    assert "there is no version at" in cli("ls", gone, code=3).err
+
+
+def test_a_name_of_several_volumes_lists_them(cli: Cli) -> None:
+    first, second = cli.volume("twin", {"a": b"1"}), cli.volume("twin", {"b": b"2"})
+    done = cli("ls", "twin", code=2)
+    assert done.out == ""
+    names = {first.split("/")[-3], second.split("/")[-3]}
+    assert names <= set(done.err.split())
+    assert cli("ls", second.split("/")[-3]).lines == ["b"]
+    assert {row.split()[0] for row in cli("list").lines[1:]} == names
+    assert cli("ls", "twin", "--json", code=2).out == ""
+
+
+def test_a_version_that_several_begin_like_lists_them(cli: Cli) -> None:
+    """Two writers began from the same version: both versions have the number 2, and the ref names one of them."""
+    from flyteplugins_vol.errors import RefMovedError
+    from flyteplugins_vol.io import RWVolume, Volume
+
+    cli("new", "data")
+    first, second = (Volume.from_name.sync("data", cli.store) for _ in range(2))
+    first.finalize.sync("one")
+    assert isinstance(second, RWVolume)
+    with pytest.raises(RefMovedError):
+        second.finalize.sync("two")
+    done = cli("ls", "data@2", code=2)
+    versions = [word for word in done.err.split() if word.startswith("00000002-")]
+    assert len(versions) == 2
+    messages = {cli("stat", f"data@{version}", "--json").json["message"] for version in versions}
+    assert messages == {"one", "two"}
+
+
+def test_delete(cli: Cli, data: str) -> None:
+    cli("put", "data", "-", "x", stdin=b"")
+    fork = cli("fork", "data@1", "--name", "child").lines[0]
+    assert "the ref main" in cli("delete", "data@2", "--yes", code=4).err
+    asked = cli("delete", "data@1", stdin=b"n\n", code=130)
+    assert "for ever?" in asked.err
+    assert len(cli.versions("data")) == 2
+    assert cli("delete", "data@1", "--yes", "--json").json == {"deleted": [data]}
+    assert len(cli.versions("data")) == 1
+    assert cli("cat", fork, "a").out == "aa\n"
+    cli("delete", "data", stdin=b"y\n")
+    assert "no volume 'data'" in cli("ls", "data", code=3).err
+    assert [one["name"] for one in cli("list", "--json").json] == ["child"]
+    cli("new", "data")
+    kept = [path.name for path in (cli.root / "store").rglob("deleted/*.json")]
+    assert len(kept) == 2
+
+
+# --- looking ----------------------------------------------------------------------------------------------------
+
+
+def test_ls(cli: Cli, data: str) -> None:
+    assert cli("ls", "data").lines == ["a", "dir/"]
+    assert cli("ls", data, "dir").lines == ["b", "sub/"]
+    assert cli("ls", data, "dir", "a").lines == ["/dir/b", "/dir/sub/", "/a"]
+    assert cli("ls", "data", "-r").lines == ["/a", "/dir/", "/dir/b", "/dir/sub/", "/dir/sub/c"]
+    assert cli("ls", "data", "-r", "-S").lines[0] == "/dir/b"
+    long = cli("ls", "data", "-l").lines
+    assert long[0].split() == ["MODE", "LINKS", "OWNER", "SIZE", "MODIFIED", "NAME"]
+    assert long[1].startswith("-rw-r--r--")
+    assert long[1].endswith(" a")
+    wire = cli("ls", "data", "a", "--json").json
+    assert (wire[0]["path"], wire[0]["size"], wire[0]["mode"]) == ("/a", 3, "0644")
+    done = cli("ls", "data", "nowhere", code=3)
+    assert done.err.startswith("error: nowhere: No such file or directory\n  hint:")
+
+
+def test_tree_and_stat(cli: Cli, data: str) -> None:
+    assert cli("tree", "data").lines == [
+        "/", "├── a  3 B", "└── dir/", "    ├── b  2.0 KiB", "    └── sub/", "        └── c  1 B",
+    ]  # fmt: skip
+    assert cli("tree", "data", "-L", "1", "-d").lines == ["/", "└── dir/"]
+    wire = cli("tree", "data", "dir", "--json").json
+    assert [child["path"] for child in wire["children"]] == ["/dir/b", "/dir/sub"]
+    assert "2000  (2.0 KiB)" in cli("stat", "data", "dir/b").out
+    assert cli("stat", "data", "dir/b", "--json").json["size"] == 2000
+    assert cli("stat", "data", "--json").json["locator"] == data
+    assert data in cli("stat", "data").out
+
+
+def test_cat_and_get(cli: Cli, data: str) -> None:
+    assert cli("cat", "data", "a", "dir/sub/c").raw == b"aa\nc"
+    assert cli("cat", "data", "a", "--json").json == [{"path": "a", "text": "aa\n"}]
+    assert cli("get", "data", "a", "-").raw == b"aa\n"
+    target = cli.root / "out"
+    assert cli("get", "data", "dir", target).lines == [str(target)]
+    assert (target / "sub" / "c").read_bytes() == b"c"
+    done = cli("get", "data", "a", target / "b", code=4)
+    assert "File exists" in done.err
+    assert "--force" in done.err
+    cli("get", "data", "a", target / "b", "--force")
+    assert (target / "b").read_bytes() == b"aa\n"
+    assert cli("get", "data", "dir/b", cli.root / "b", "--json").json["bytes"] == 2000
+    assert "Is a directory" in cli("cat", "data", "dir", code=1).err
+    cli("get", "data", "a", "-", "--json", code=2)
+
+
+# --- changing ---------------------------------------------------------------------------------------------------
+
+
+def test_put_makes_one_version(cli: Cli, data: str) -> None:
+    local = cli.root / "local"
+    (local / "sub").mkdir(parents=True)
+    (local / "run").write_text("#!/bin/sh\n")
+    (local / "run").chmod(0o755)
+    (local / "sub" / "x").write_bytes(b"x")
+    locator = cli("put", "data", local, "/", "-m", "more").lines[0]
+    assert cli("ls", locator, "-r", "local").lines == ["/local/run", "/local/sub/", "/local/sub/x"]
+    assert stat.S_IMODE(int(cli("stat", locator, "local/run", "--json").json["mode"], 8)) == 0o755
+    assert [one["message"] for one in cli.versions("data")] == ["more", None]
+    cli("put", "data", local / "run", local / "sub", "into")
+    assert cli("ls", "data", "into").lines == ["run", "sub/"]
+    cli("put", "data", local / "run", "into/renamed", "--json")
+    assert cli("ls", "data", "into").lines == ["renamed", "run", "sub/"]
+    assert len(cli.versions("data")) == 4
+
+
+def test_put_refuses_what_is_there_and_publishes_nothing(cli: Cli, data: str) -> None:
+    local = cli.root / "a"
+    local.write_text("new")
+    done = cli("put", "data", local, "/", code=4)
+    assert "/a: File exists" in done.err
+    assert "--force" in done.err
+    cli("put", "data", cli.root / "nowhere", "x", code=3)
+    assert len(cli.versions("data")) == 1
+    cli("put", "data", local, "/", "--force")
+    assert cli("cat", "data", "a").out == "new"
+    assert cli("put", "data", "-", "dir/", code=2).err
+    assert not list((cli.root / "cache" / "unmounted").iterdir())
+
+
+def test_a_locator_is_forked(cli: Cli, data: str) -> None:
+    done = cli("put", data, "-", "x", stdin=b"x")
+    assert "a fork: volume data-fork-" in done.err
+    assert cli("ls", "data").lines == ["a", "dir/"]
+    assert cli("ls", done.lines[0]).lines == ["a", "dir/", "x"]
+    forked = cli("rm", "data", "a", "--fork", "mine").lines[0]
+    assert cli("ls", "mine").lines == ["dir/"]
+    assert cli.versions("mine")[0]["locator"] == forked
+    assert len(cli.versions("data")) == 1
+
+
+def test_cp_and_rm(cli: Cli, data: str) -> None:
+    cli("cp", "data", "a", "a2")
+    assert "-r" in cli("cp", "data", "dir", "dir2", code=1).err
+    cli("cp", "data", "-r", "dir", "dir2", "-m", "copied")
+    assert cli("ls", "data", "-r", "dir2").lines == ["/dir2/b", "/dir2/sub/", "/dir2/sub/c"]
+    cli("cp", "data", "a", "a2", code=4)
+    cli("rm", "data", "dir", code=1)
+    cli("rm", "data", "nowhere", code=3)
+    cli("rm", "data", "nowhere", "--force")
+    cli("rm", "data", "-r", "dir", "a", "a2")
+    assert cli("ls", "data").lines == ["dir2/"]
+    assert cli("rm", "data", "dir2/b", "--json").json["parents"] == [cli.versions("data")[1]["locator"]]
+
+
+# --- odd names --------------------------------------------------------------------------------------------------
+
+
+def test_any_name_is_shown_escaped_and_can_be_used(cli: Cli) -> None:
+    names = [b"\xff", b"new\nline", b"esc\x1b[2J", "bidi\u202e".encode(), b"back\\slash", "grüß".encode()]
+    cli.volume("odd", {os.fsdecode(name): name for name in names})
+    shown = [r"back\\slash", r"bidi\u202e", r"esc\x1b[2J", "grüß", r"new\nline", r"\xff"]
+    done = cli("ls", "odd")
+    assert done.lines == shown
+    assert b"\x1b" not in done.raw
+    assert cli("tree", "odd").lines[1] == r"├── back\\slash  10 B"
+    assert [row.rpartition("  ")[2] for row in cli("ls", "-l", "odd").lines[1:]] == shown
+    for text in shown:
+        assert len(cli("cat", "odd", text).raw) > 0
+    for name in names:
+        assert cli("cat", "odd", os.fsdecode(name)).raw == name
+    wire = {one["path"]: one.get("path_base64") for one in cli("ls", "odd", "--json").json}
+    assert base64.b64decode(wire.pop(r"/\xff")) == b"/\xff"
+    assert set(wire) == {"/new\nline", "/esc\x1b[2J", "/bidi\u202e", "/back\\slash", "/grüß"}
+    assert r"\x1b[2J: No such" in cli("cat", "odd", "\x1b[2J", code=3).err
+    cli("rm", "odd", r"\xff")
+    assert r"\xff" not in cli("ls", "odd").out
+    target = cli.root / "out"
+    cli("get", "odd", "/", target)
+    assert sorted(os.listdir(os.fsencode(target))) == sorted(set(names) - {b"\xff"})

@@ -1,0 +1,259 @@
+"""mount, umount, commit, status, warmup and exec, as processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli, wait_for
+
+pytestmark = pytest.mark.fuse
+
+
+def mounted(cli: Cli, *arguments: str | Path) -> tuple[subprocess.Popen[bytes], Path]:
+    """Start `flytevol mount … <root>/mnt` and wait for the mount."""
+    path = cli.root / "mnt"
+    process = cli.process("mount", *arguments[:1], path, *arguments[1:])
+    pipe = process.stdout if "--json" in arguments else process.stderr
+    assert pipe is not None
+    line = pipe.readline().decode()
+    assert str(path) in line, line + pipe.read().decode()
+    assert os.path.ismount(path)
+    return process, path
+
+
+def ended(process: subprocess.Popen[bytes], code: int = 0) -> tuple[str, str]:
+    """Output and errors of a process that ends with ``code``."""
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, (process.returncode, out, err)
+    return out.decode(), err.decode()
+
+
+def stop(process: subprocess.Popen[bytes], number: int = signal.SIGINT) -> tuple[str, str]:
+    process.send_signal(number)
+    return ended(process)
+
+
+# --- mount ------------------------------------------------------------------------------------------------------
+
+
+def test_ctrl_c_publishes_and_prints_the_locator(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    process, path = mounted(cli, "data", "-m", "by hand")
+    (path / "b").write_text("b")
+    out, _ = stop(process)
+    assert out.strip() == cli.versions("data")[0]["locator"]
+    assert cli.versions("data")[0]["message"] == "by hand"
+    assert cli("ls", "data").lines == ["a", "b"]
+    assert not path.exists()
+
+
+def test_a_locator_is_forked_first(cli: Cli) -> None:
+    locator = cli.volume("data", {"a": b"a"})
+    process, path = mounted(cli, locator, "--json")
+    (path / "b").write_text("b")
+    version = json.loads(stop(process, signal.SIGTERM)[0])["version"]
+    assert (version["name"], version["parents"]) == ("data-fork", [locator])
+    assert cli("ls", "data").lines == ["a"]
+
+
+def test_read_only_and_no_commit_publish_nothing(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    process, path = mounted(cli, "data", "--read-only")
+    with pytest.raises(OSError, match="Read-only"):
+        (path / "b").write_text("b")
+    assert stop(process)[0].strip() == ""
+    process, path = mounted(cli, "data", "--no-commit")
+    (path / "b").write_text("b")
+    assert stop(process)[0].strip() == ""
+    assert len(cli.versions("data")) == 1
+    assert cli("ls", "data").lines == ["a"]
+    cli("mount", "data", path, "--read-only", "--autocommit", "3", code=2)
+
+
+def test_a_mount_path_that_cannot_be_used(cli: Cli) -> None:
+    cli.volume("data")
+    (cli.root / "full").mkdir()
+    (cli.root / "full" / "file").write_text("")
+    assert "is not empty" in cli("mount", "data", cli.root / "full", code=5).err
+    assert "no volume" in cli("mount", "nowhere", cli.root / "x", code=3).err
+
+
+def test_a_failed_commit_leaves_it_mounted(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    process, path = mounted(cli, "data")
+    (path / "b").write_text("b")
+    cli("put", "data", "-", "c", stdin=b"", code=4)  # one writer
+    shutil.move(cli.root / "store" / "volumes", cli.root / "away")
+    (cli.root / "store" / "volumes").write_text("in the way")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    lines = [process.stderr.readline().decode()]
+    while "still mounted" not in lines[-1]:
+        lines.append(process.stderr.readline().decode())
+    assert lines[0].startswith("error: ")
+    assert (path / "b").read_text() == "b"
+    (cli.root / "store" / "volumes").unlink()
+    shutil.move(cli.root / "away", cli.root / "store" / "volumes")
+    assert stop(process)[0].strip() == cli.versions("data")[0]["locator"]
+    assert cli("ls", "data").lines == ["a", "b"]
+
+
+def test_detached_then_commit_status_and_umount(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a" * 1000})
+    path = cli.root / "mnt"
+    started = subprocess.run(
+        [*_command(), "mount", "data", str(path), "--detach"], capture_output=True, text=True, timeout=60
+    )
+    assert (started.returncode, started.stdout) == (0, f"{path}\n"), started.stderr
+    assert (path / "a").read_bytes() == b"a" * 1000
+    (path / "b").write_bytes(b"b" * 5000)
+    [status] = cli("status", "--json").json
+    assert status["mount_path"] == str(path)
+    assert status["writable"]
+    assert status["dirty_bytes"] == 5000
+    assert status["requests_per_second"] >= 0
+    assert status["volume"].startswith("data-")
+    assert str(path) in cli("status").out
+    text = cli("status", "--prometheus").out
+    assert f'flytevol_dirty_bytes{{volume="{status["volume"]}",mount="{path}"}} 5000' in text
+    assert text.count("# TYPE ") == 10
+    assert "no live mount" in cli("status", cli.root / "elsewhere", code=3).err
+    locator = cli("commit", path, "-m", "middle").lines[0]
+    assert cli.versions("data")[0]["locator"] == locator
+    (path / "c").write_text("c")
+    final = cli("umount", path, "-m", "end").lines[0]
+    assert cli.versions("data")[0]["locator"] == final
+    assert cli("ls", final).lines == ["a", "b", "c"]
+    assert not os.path.ismount(path)
+    wait_for(lambda: cli("status", "--json").json == [])
+    assert str(path) in cli("umount", path, code=3).err
+    assert cli("commit", path, code=3).err
+
+
+def test_umount_discards_or_keeps(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    process, path = mounted(cli, "data")
+    (path / "b").write_text("b")
+    cli("umount", path, "--no-commit")
+    ended(process)
+    process, path = mounted(cli, "data")
+    assert (path / "b").read_text() == "b"
+    cli("umount", path, "--discard")
+    ended(process)
+    process, path = mounted(cli, "data")
+    assert os.listdir(path) == ["a"]
+    stop(process)
+    assert len(cli.versions("data")) == 1
+
+
+def test_a_detached_mount_that_fails_says_why(cli: Cli) -> None:
+    done = subprocess.run(
+        [*_command(), "mount", "nowhere", str(cli.root / "mnt"), "-d"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 3
+    assert "no volume 'nowhere'" in done.stderr
+
+
+def test_status_can_be_watched(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    process, path = mounted(cli, "data")
+    watching = cli.process("status", "--watch", "--interval", "0.2", "--json")
+    assert watching.stdout is not None
+    [status] = json.loads(watching.stdout.readline())
+    assert status["mount_path"] == str(path)
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(30) == 130
+    stop(process)
+
+
+def test_warmup_fills_the_cache_of_mounts(cli: Cli) -> None:
+    cli.volume("data", {"a": os.urandom(3 << 20), "b": os.urandom(1 << 20)})
+    shutil.rmtree(cli.root / "cache")
+    assert cli("warmup", "data", "a", "--json").json["fetched_bytes"] >= 3 << 20
+    assert cli("warmup", "data", "a", "--json").json["fetched_bytes"] == 0
+    assert cli("warmup", "data").lines == ["fetched 1.0 MiB"]
+    assert "nowhere" in cli("warmup", "data", "nowhere", code=3).err
+    process, path = mounted(cli, "data", "--read-only")
+    assert len((path / "a").read_bytes()) == 3 << 20
+    assert cli("status", "--json").json[0]["fetched_bytes"] == 0
+    stop(process)
+
+
+# --- exec -------------------------------------------------------------------------------------------------------
+
+
+def executed(cli: Cli, *arguments: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([*_command(), "exec", *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
+    return done
+
+
+def test_exec_publishes_and_passes_the_output_on(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    path = cli.root / "mnt"
+    done = executed(
+        cli, "data", "--at", path, "-m", "made", "--locator-file", cli.root / "locator", "--chdir",
+        "--", "sh", "-c", 'cat a; echo new > "$FLYTEVOL_MOUNT/b"; echo told >&2',
+    )  # fmt: skip
+    assert done.stdout == "a"
+    locator = (cli.root / "locator").read_text().strip()
+    assert done.stderr.splitlines() == ["told", locator]
+    assert cli.versions("data")[0]["locator"] == locator
+    assert cli("cat", "data", "b").out == "new\n"
+    assert not path.exists()
+
+
+def test_exec_passes_exit_codes_on(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    at = ("data", "--at", cli.root / "mnt")
+    done = executed(cli, *at, "--", "sh", "-c", "echo x > $FLYTEVOL_MOUNT/x; exit 42", code=42)
+    assert "nothing is published" in done.stderr
+    assert len(cli.versions("data")) == 1
+    executed(cli, *at, "--commit", "always", "--", "sh", "-c", "echo x > $FLYTEVOL_MOUNT/x; exit 42", code=42)
+    assert cli("ls", "data").lines == ["a", "x"]
+    executed(cli, *at, "--no-commit", "--", "sh", "-c", "echo x > $FLYTEVOL_MOUNT/y")
+    assert cli("ls", "data").lines == ["a", "x"]
+    executed(cli, *at, "--read-only", "--", "sh", "-c", "touch $FLYTEVOL_MOUNT/y", code=1)
+    executed(cli, *at, "--", "sh", "-c", "kill -KILL $$", code=137)
+    executed(cli, *at, "--", str(cli.root / "not-there"), code=127)
+    executed(cli, *at, "--", str(cli.root), code=126)
+    executed(cli, "nowhere", "--", "true", code=125)
+    executed(cli, "data", code=125)
+    assert len(cli.versions("data")) == 2
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1"])
+def test_exec_passes_signals_on(cli: Cli, name: str) -> None:
+    cli.volume("data", {"a": b"a"})
+    script = f'trap "echo caught > $FLYTEVOL_MOUNT/caught; exit 7" {name[3:]}; echo ready; while :; do sleep 0.05; done'
+    process = cli.process("exec", "data", "--at", cli.root / "mnt", "--commit", "always", "--", "sh", "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    process.send_signal(getattr(signal, name))
+    ended(process, 7)
+    assert cli("cat", "data", "caught").out == "caught\n"
+
+
+def test_exec_beside_a_failing_store_keeps_what_was_written(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    volumes = cli.root / "store" / "volumes"
+    script = f"echo b > $FLYTEVOL_MOUNT/b; mv {volumes} {cli.root}/away; touch {volumes}"
+    done = executed(cli, "data", "--at", cli.root / "mnt", "--", "sh", "-c", script, code=125)
+    assert "what was written is kept in" in done.stderr
+    volumes.unlink()
+    shutil.move(cli.root / "away", volumes)
+    executed(cli, "data", "--at", cli.root / "mnt", "--", "test", "-f", cli.root / "mnt" / "b")
+    assert cli("ls", "data").lines == ["a", "b"]
+
+
+def _command() -> list[str]:
+    from tests.cli.conftest import COMMAND
+
+    return COMMAND

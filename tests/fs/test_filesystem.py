@@ -1,0 +1,165 @@
+"""What the abstract suite does not ask: versions are read-only, what publishes when, fsspec's registry and chains."""
+
+from __future__ import annotations
+
+import pickle
+
+import fsspec
+import pytest
+
+from flyteplugins_vol.errors import UsageError, VersionNotFoundError
+from flyteplugins_vol.fs import VolumeFileSystem
+from flyteplugins_vol.history.volumes import list_versions, list_volumes
+from flyteplugins_vol.io import RWVolume, Volume
+from flyteplugins_vol.store.open import open_store
+
+
+@pytest.fixture
+def locator(volume: RWVolume) -> str:
+    volume.mkdir.sync("dir")
+    volume.write_bytes.sync("dir/a.txt", b"0123456789")
+    volume.write_bytes.sync("b.txt", b"b")
+    return str(volume.finalize.sync().locator)
+
+
+def versions(volume: Volume) -> int:
+    with open_store(volume.store) as store:
+        return len(list_versions(store, list_volumes(store)[0]))
+
+
+def test_a_version_is_read_and_not_written(locator: str) -> None:
+    fs = VolumeFileSystem(locator)
+    assert fs.ls("", detail=False) == ["b.txt", "dir"]
+    assert fs.find("") == ["b.txt", "dir/a.txt"]
+    assert fs.cat_file("dir/a.txt", 2, -3) == b"23456"
+    assert fs.cat_file("dir/a.txt", -3) == b"789"
+    assert fs.glob("**/*.txt") == ["b.txt", "dir/a.txt"]
+    assert fs.info("dir")["type"] == "directory"
+    short = locator.replace("file:///", "file:")
+    assert fs.unstrip_protocol("dir/a.txt") == f"flytevol://{short}!/dir/a.txt"
+    assert fs.ls(f"flytevol://{locator}!/dir", detail=False) == [f"{short}!/dir/a.txt"]
+    assert fs.cat_file(f"flytevol://{short}!/dir/a.txt") == fs.cat_file(f"{short}!/dir/a.txt") == b"0123456789"
+    with pytest.raises(UsageError, match="is not in"):
+        fs.ls("flytevol://other!/dir")
+    assert fs.modified("b.txt").tzinfo is not None
+    assert fs.ukey("b.txt") != fs.ukey("dir/a.txt")
+    for change in (lambda: fs.open("x", "wb"), lambda: fs.pipe_file("x", b""), lambda: fs.rm("b.txt"),
+                   lambda: fs.mkdir("x"), lambda: fs.mv("b.txt", "c"), lambda: fs.touch("b.txt")):  # fmt: skip
+        with pytest.raises(OSError, match="read-only"):
+            change()
+    with pytest.raises(FileNotFoundError):
+        fs.open("nowhere")
+
+
+def test_through_fsspec_by_url(locator: str) -> None:
+    with fsspec.open(f"flytevol://{locator}!/dir/a.txt", "rt") as file:
+        assert file.read() == "0123456789"
+    with fsspec.open("flytevol://data!/b.txt") as file:
+        assert file.read() == b"b"
+    with fsspec.open(f"flytevol://dir/a.txt::{locator}") as file:
+        assert file.read() == b"0123456789"
+    with fsspec.open(f"simplecache::flytevol://{locator}!/dir/a.txt") as file:
+        assert file.read() == b"0123456789"
+    fs, path = fsspec.url_to_fs(f"flytevol://{locator}!/dir")
+    assert [name.partition("!")[2] for name in fs.ls(path, detail=False)] == ["/dir/a.txt"]
+    assert fsspec.get_filesystem_class("flytevol") is VolumeFileSystem
+    found = fsspec.open_files(f"flytevol://{locator}!/**/*.txt")
+    assert [file.path.partition("!/")[2] for file in found] == ["b.txt", "dir/a.txt"]
+    with pytest.raises(UsageError, match="names no volume"):
+        fsspec.open("flytevol://a/b").open()
+    with pytest.raises(VersionNotFoundError):
+        fsspec.open("flytevol://nowhere!/b").open()
+
+
+def test_each_closed_file_of_a_name_is_a_version(volume: RWVolume, locator: str) -> None:
+    with fsspec.open("flytevol://data!/new/c.txt", "w", message="by fsspec") as file:
+        file.write("c")
+        assert versions(volume) == 1
+    assert versions(volume) == 2
+    assert Volume.from_name.sync("data").message == "by fsspec"
+    fs = fsspec.filesystem("flytevol", volume="data", message="by fsspec")
+    with fs.open("new/c.txt", "ab") as file:
+        file.write(b"d")
+    assert fs.cat_file("new/c.txt") == b"cd"
+    fs.put([__file__, pickle.__file__], "src/")
+    assert versions(volume) == 4
+    fs.rm("new", recursive=True)
+    fs.mv("b.txt", "moved/b.txt")
+    assert versions(volume) == 6
+    fs.volume.close.sync()
+    assert Volume.from_name.sync("data").read_bytes.sync("moved/b.txt") == b"b"
+
+
+def test_a_transaction_is_one_version_or_none(volume: RWVolume, locator: str) -> None:
+    fs = fsspec.filesystem("flytevol", volume="data")
+    with fs.transaction:
+        for number in range(3):
+            with fs.open(f"t/{number}", "wb") as file:
+                file.write(b"x")
+        assert not fs.exists("t/1")
+    assert versions(volume) == 2
+    assert fs.ls("t", detail=False) == ["t/0", "t/1", "t/2"]
+    with pytest.raises(RuntimeError, match="body"), fs.transaction:
+        with fs.open("never", "wb") as file:
+            file.write(b"x")
+        raise RuntimeError("body")
+    assert not fs.exists("never")
+    assert versions(volume) == 2
+    assert [info["name"] for info in fs.ls("") if info["name"].startswith(".")] == []
+
+
+def test_a_handle_publishes_itself(volume: RWVolume) -> None:
+    fs = VolumeFileSystem.of(volume)
+    with fs.open("a", "wb") as file:
+        file.write(b"a")
+    assert volume.has_changes
+    assert volume.locator is None
+    version = volume.commit.sync()
+    assert VolumeFileSystem.of(version).cat_file("a") == b"a"
+    assert VolumeFileSystem.of(version) is not VolumeFileSystem.of(version)
+    explicit = VolumeFileSystem("data", publish=False)
+    volume.finalize.sync()
+    assert explicit.commit() is None
+    explicit.pipe_file("b", b"b")
+    assert explicit.commit("asked for").message == "asked for"
+    explicit.volume.close.sync()
+
+
+def test_it_travels_between_processes(locator: str) -> None:
+    fs = pickle.loads(pickle.dumps(VolumeFileSystem(locator)))
+    assert fs.cat_file("b.txt") == b"b"
+    assert fsspec.AbstractFileSystem.from_json(fs.to_json()).cat_file("b.txt") == b"b"
+
+
+def test_a_newer_version_is_seen_when_asked_for(volume: RWVolume, locator: str) -> None:
+    fs = VolumeFileSystem("data")
+    assert fs.exists("b.txt")
+    other = Volume.from_name.sync("data")
+    other.remove.sync("b.txt")
+    other.finalize.sync()
+    assert fs.exists("b.txt")
+    fs.invalidate_cache()
+    assert not fs.exists("b.txt")
+
+
+def test_symlinks(volume: RWVolume, tmp_path) -> None:
+    local = tmp_path / "local"
+    local.mkdir()
+    (local / "file").write_text("file")
+    (local / "good").symlink_to("file")
+    (local / "dangling").symlink_to("nowhere")
+    with volume.batch_upload() as batch:
+        batch.put_directory(local, "/")
+    found = {info["name"]: info for info in VolumeFileSystem.of(volume).ls("")}
+    assert (found["good"]["type"], found["good"]["islink"], found["good"]["size"]) == ("file", True, 4)
+    assert (found["dangling"]["type"], found["dangling"]["destination"]) == ("link", "nowhere")
+
+
+@pytest.mark.fuse
+def test_through_a_mount_of_the_handle(volume: RWVolume, tmp_path) -> None:
+    path = volume.mount.sync(tmp_path / "mnt")
+    fs = VolumeFileSystem.of(volume)
+    with fs.open("a/b", "wb") as file:
+        file.write(b"x")
+    assert (path / "a" / "b").read_bytes() == b"x"
+    assert fs.find("") == ["a/b"]

@@ -1,0 +1,33 @@
+"""Tasks of both SDKs in scratch directories: a home, a working directory and a store of their own for each test."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import fuse_mounts
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the test may do as it likes; the user's default store and cache are in it. No mount may be left in it."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("FLYTE_VOL_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    gc.collect()  # a handle that a task forgot may hang in a cycle of the event loop's
+    for thread in threading.enumerate():
+        if thread.name.startswith("end of "):  # of volumes that a task forgot
+            thread.join(20)
+    assert fuse_mounts(tmp_path) == []
+
+
+def versions_in(scratch: Path) -> list[Path]:
+    """Version records in the user's default store."""
+    return sorted((scratch / "home/.local/share/flytevol/volumes").glob("*/versions/*.json"))

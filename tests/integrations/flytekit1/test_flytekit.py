@@ -1,0 +1,106 @@
+"""Volumes in tasks of flytekit, in local runs."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flyteplugins_vol.io import ROVolume, Volume
+from tests.conftest import fuse_mounts
+from tests.integrations.conftest import versions_in
+
+pytest.importorskip("flytekit", reason="needs the extra flytekit, which is for Python below 3.13")
+pytestmark = [pytest.mark.fuse, pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("scratch")]
+
+tasks: Any = pytest.importorskip("tests.integrations.flytekit1.tasks")
+
+
+def test_the_contract_under_eager(scratch: Path) -> None:
+    assert asyncio.run(tasks.main()) == "hello from a volume\n"
+    base = asyncio.run(tasks.create_dataset())
+    assert type(base) is ROVolume
+    extended = asyncio.run(tasks.add_file(vol=base))
+    assert (extended.message, extended.parents) == ("add extra.txt", (base.locator,))
+    shards = asyncio.run(tasks.fan_out(base=base))
+    assert [shard.name for shard in shards] == [f"shard-{i}" for i in range(8)]
+    trained = asyncio.run(tasks.train(base=base))
+    assert trained.message == "training complete"
+    assert asyncio.run(tasks.consume(addr=asyncio.run(tasks.publish()))) == 0
+    assert asyncio.run(tasks.consume(addr=trained.locator)) == 2
+
+
+def test_sync_tasks_in_a_workflow(scratch: Path) -> None:
+    first, second, locator = tasks.flow(text="sync")
+    assert (first, second) == ("sync", "sync")
+    assert Volume.from_locator.sync(locator).name == "made"
+
+
+def test_dynamic_workflows() -> None:
+    assert [vol.message for vol in tasks.dynamic_flow()] == ["shard 0", "shard 1", "shard 2"]
+
+
+def test_mapped_tasks() -> None:
+    assert [tasks.text_of(vol) for vol in tasks.map_flow()] == ["text 0", "text 1", "text 2"]
+
+
+def test_dataclasses_and_models_with_live_volumes(caplog: pytest.LogCaptureFixture) -> None:
+    assert tasks.models() == ("leftright", "livenamed", "left")
+    assert "Failed to extract schema" not in caplog.text
+
+
+def test_optional() -> None:
+    assert tasks.maybe(there=False) is None
+    assert tasks.text_of(tasks.maybe(there=True)) == "there"
+
+
+def test_equal_versions_hit_the_cache() -> None:
+    from flytekit.core.local_cache import LocalTaskCache
+
+    LocalTaskCache.initialize()
+    LocalTaskCache.clear()
+    tasks.CALLS.clear()
+    locator = tasks.make(text="cache me").locator
+    assert tasks.cached_flow(locator=locator) == (1, 1)
+    assert [locator] == tasks.CALLS
+
+
+def test_two_empty_volumes_are_two(scratch: Path) -> None:
+    """flytekit keeps a literal for each pickle: equal ones would make it skip the second commit."""
+    volumes = [Volume.new("twin") for _ in range(2)]
+    assert len({tasks.takes_a_volume(vol=volume) for volume in volumes}) == 2
+    growing = Volume.new("growing")
+    fork = growing
+    locators = set()
+    for number in range(3):
+        (fork.mount.sync() / "file").write_text(str(number))
+        locators.add(tasks.takes_a_volume(vol=fork))
+        fork = fork.fork.sync()
+    assert len(locators) == 3
+
+
+def test_failures(scratch: Path) -> None:
+    with pytest.raises(Exception, match="Not a directory"):
+        tasks.fails(store=str(scratch / "broken"))
+    with pytest.raises(Exception, match="a volume was expected, got int"):
+        tasks.wrong()
+    with pytest.raises(RuntimeError, match="as users do"):
+        tasks.raises()
+    assert fuse_mounts(scratch) == []
+    assert versions_in(scratch) == []
+
+
+@pytest.mark.logs_warnings
+def test_mounts_end_with_their_task(scratch: Path) -> None:
+    assert tasks.forgets(vol=tasks.make(text="x")) == 2
+    assert fuse_mounts(scratch) == []
+
+
+def test_types_are_recognised_without_the_code() -> None:
+    from flytekit.core.type_engine import TypeEngine
+
+    assert TypeEngine.guess_python_type(TypeEngine.to_literal_type(Volume)) is ROVolume
+    guessed = TypeEngine.guess_python_type(TypeEngine.to_literal_type(tasks.Pair))
+    assert "left" in guessed.__dataclass_fields__
