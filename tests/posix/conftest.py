@@ -1,0 +1,97 @@
+"""Two places that must behave alike: a mounted volume, and a directory of the machine's own file system."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flyteplugins_vol.io import RWVolume, Volume
+
+AN_ORDINARY_USER = 1000
+
+
+@contextlib.contextmanager
+def mounted_volume(**options: object) -> Iterator[tuple[RWVolume, Path]]:
+    """A fresh volume in a directory that every user may enter; abandoned at the end."""
+    base = Path(tempfile.mkdtemp(prefix="flytevol-posix-", dir=os.environ.get("POSIX_TMP")))
+    base.chmod(0o755)
+    volume = Volume.new("posix", f"file://{base}/store")
+    try:
+        root = volume.mount.sync(base / "mnt", cache_dir=base / "cache", meta_dir=base / "meta", **options)
+        yield volume, root
+    finally:
+        if volume.mount_path is not None:
+            volume.abandon.sync()
+        shutil.rmtree(base)
+
+
+@pytest.fixture(scope="module")
+def open_root() -> Iterator[Path]:
+    """The root of a volume that all users may enter, with extended attributes. One mount for a module."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can be somebody else")
+    with mounted_volume(allow_other=True, xattr=True) as (_, root):
+        root.chmod(0o777)
+        yield root
+
+
+@pytest.fixture
+def on_volume(open_root: Path) -> Iterator[Path]:
+    """An empty directory on the volume, in which every user may write."""
+    yield from _scratch(open_root)
+
+
+@pytest.fixture
+def volume() -> Iterator[tuple[RWVolume, Path]]:
+    """A volume of one's own, with default options."""
+    with mounted_volume() as mounted:
+        yield mounted
+
+
+@pytest.fixture
+def local() -> Iterator[Path]:
+    """The same as `on_volume` on the machine's own disk."""
+    base = Path(tempfile.mkdtemp(prefix="flytevol-local-"))
+    base.chmod(0o755)
+    try:
+        yield from _scratch(base)
+    finally:
+        shutil.rmtree(base)
+
+
+def _scratch(root: Path) -> Iterator[Path]:
+    place = Path(tempfile.mkdtemp(dir=root))
+    place.chmod(0o777)
+    yield place
+    shutil.rmtree(place)
+
+
+def errno_of(act: Callable[[], object]) -> int:
+    """The errno with which it fails; 0 if it does not."""
+    try:
+        act()
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+def as_user(act: Callable[[], object], uid: int = AN_ORDINARY_USER, groups: tuple[int, ...] = ()) -> int:
+    """The errno with which it fails for an ordinary user, in a process of its own; 0 if it does not."""
+    pid = os.fork()
+    if pid == 0:
+        status = 255
+        try:
+            os.setgroups(groups)
+            os.setresgid(uid, uid, uid)
+            os.setresuid(uid, uid, uid)
+            status = errno_of(act)
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status)
