@@ -53,6 +53,9 @@ class VolumeFileSystem(AbstractFileSystem):
     root_marker = ""
     transaction_type = _OneVersion
     async_impl = False
+    # A name leads elsewhere with every version, and with another FLYTE_VOL_STORE; and whoever closes a volume closes it
+    # for nobody else.
+    cachable = False
 
     def __init__(
         self, volume: str | Volume = "", *, store: str | None = None, store_options: Mapping[str, Any] | None = None,

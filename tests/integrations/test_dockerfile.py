@@ -22,7 +22,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-pytestmark = [pytest.mark.fuse, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.fuse,
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        not os.environ.get("FLYTE_VOL_TEST_DOCKERFILE") and not os.environ.get("FLYTE_VOL_TEST_DEBIAN"),
+        reason="builds a Debian root for five minutes: set FLYTE_VOL_TEST_DOCKERFILE=1",
+    ),
+]
 
 USE = """
 from flyteplugins_vol.io import Volume

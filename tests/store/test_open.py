@@ -118,8 +118,8 @@ def test_unknown_scheme_names_the_known() -> None:
 
 def test_scheme_that_lacks_a_package_names_it() -> None:
     with pytest.raises(UnknownSchemeError) as caught:
-        open_store("gs://b/x", StoreOptions(backend="fsspec"))
-    assert "gcsfs" in caught.value.hint
+        open_store("oci://b/x", StoreOptions(backend="fsspec"))
+    assert "ocifs" in caught.value.hint
 
 
 def test_unknown_backend() -> None:
