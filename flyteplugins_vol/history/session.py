@@ -46,6 +46,7 @@ class Session:
         self.sealer = Sealer(workspace, call, store, cache)
         self._directory: WorkspaceDirectory | None = None
         self._committer: Committer | None = None
+        self.opened: VersionRecord | None = None  # the version that was checked out
         workspace.on_sequential(self.fetcher.prefetch)
 
     def take_commits(self, committer: Committer, directory: WorkspaceDirectory) -> None:
@@ -55,7 +56,7 @@ class Session:
     @property
     def base(self) -> VersionRecord | None:
         """The version that the workspace builds on."""
-        return self._committer.base if self._committer is not None else None
+        return self._committer.base if self._committer is not None else self.opened
 
     def show(self, spec: MountSpec, call: Call) -> None:
         """Do what the mount asked for beyond opening: show a part only, fetch files ahead. Raises `UsageError`."""
@@ -139,8 +140,11 @@ def open_session(spec: MountSpec, call: Call, progress: Progress) -> Session:
 
 def _open_read_only(spec: MountSpec, call: Call, store: ObjectStore, cache: BlockCache, indexes: IndexCache) -> Session:
     assert spec.base is not None
-    path, _ = indexes.checkout(store, load_record(store, parse_locator(spec.base)))
-    return Session(store, cache, Workspace(Index.open(path, read_only=True), None, cache), call)
+    record = load_record(store, parse_locator(spec.base))
+    path, _ = indexes.checkout(store, record)
+    session = Session(store, cache, Workspace(Index.open(path, read_only=True), None, cache), call)
+    session.opened = record
+    return session
 
 
 def _open_writable(spec: MountSpec, call: Call, store: ObjectStore, cache: BlockCache, indexes: IndexCache) -> Session:

@@ -327,3 +327,14 @@ def wait_for(condition, seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
+
+
+def test_a_mount_says_which_version_it_shows(world: World) -> None:
+    volume = world.new()
+    path = volume.mount.sync()
+    assert volume.status()["base"] is None
+    (path / "a").write_text("a")
+    version = volume.commit.sync()
+    assert volume.status()["base"] == version.locator
+    world.keep(version).mount.sync()
+    assert version.status()["base"] == version.locator

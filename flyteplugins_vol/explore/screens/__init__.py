@@ -1,0 +1,1 @@
+"""The screens: browsing, and what opens on top of it."""

@@ -1,0 +1,1 @@
+"""The three views of a version: its files, its history, what changed."""
