@@ -47,7 +47,7 @@ def main() -> int:
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("path", nargs="?", type=Path)
     parser.add_argument("--on", type=Path, help="a directory to run it in, instead of a volume")
-    parser.add_argument("--operations", type=int, default=40_000, help="of fsx, in each mode, and of fsstress")
+    parser.add_argument("--operations", type=int, default=25_000, help="of fsx, in each mode, and of fsstress")
     parser.add_argument("--seconds", type=int, default=4, help="for each of stress-ng's stressors")
     parser.add_argument("--jobs", type=int, default=4)
     arguments = parser.parse_args()
@@ -115,7 +115,7 @@ def fsx(place: Path, options: Options) -> int:
 
 
 def fsstress(place: Path, options: Options) -> int:
-    return _run(options.given, "-d", place, "-n", options.operations // 4, "-p", options.jobs, "-s", 7, cwd=place)
+    return _run(options.given, "-d", place, "-n", options.operations * 2 // 5, "-p", options.jobs, "-s", 7, cwd=place)
 
 
 FIO = {
