@@ -20,6 +20,20 @@ BACKEND_VARIABLE = "FLYTE_VOL_STORE_BACKEND"
 """``fsspec`` sends every scheme through fsspec, ``obstore`` none; unset or ``auto``: the fastest that there is."""
 
 
+ENCRYPTION_VARIABLE = "FLYTE_VOL_ENCRYPTION_KEY"
+"""The secret that wraps the data key of an encrypted store, 16 characters or more. Unset: stores are not encrypted."""
+
+
+NEW_ENCRYPTION_VARIABLE = "FLYTE_VOL_NEW_ENCRYPTION_KEY"
+"""The secret that `flytevol rekey` puts in its place."""
+
+
+def new_encryption_secret(environ: Mapping[str, str] | None = None) -> str | None:
+    """What `NEW_ENCRYPTION_VARIABLE` says, if it is set."""
+    env = os.environ if environ is None else environ
+    return env.get(NEW_ENCRYPTION_VARIABLE) or None
+
+
 @dataclass(frozen=True)
 class StoreOptions:
     """How to reach a store; equal options reach it equally. Its repr shows no value of ``config``.
@@ -34,6 +48,7 @@ class StoreOptions:
     config: Mapping[str, str] = field(default_factory=lambda: {}, repr=False)
     retries: int = 10  # tries after the first one
     timeout: float = 120.0  # seconds after which no further try of one call begins
+    encryption: str = field(default="", repr=False)  # the secret of an encrypted store; '': it is none
 
     def to_wire(self) -> dict[str, Any]:
         """Plain JSON values, credentials included: for a private pipe, never for a file or an argument."""
@@ -42,6 +57,7 @@ class StoreOptions:
             "config": dict(self.config),
             "retries": self.retries,
             "timeout": self.timeout,
+            "encryption": self.encryption,
         }
 
     @classmethod
@@ -61,7 +77,9 @@ def store_options_from_environment(url: str, environ: Mapping[str, str] | None =
         config = _first_of(env, _GOOGLE)
     elif scheme in ("az", "abfs", "abfss"):
         config = _first_of(env, _AZURE)
-    return StoreOptions(backend=env.get(BACKEND_VARIABLE, "") or "auto", config=config)
+    return StoreOptions(
+        backend=env.get(BACKEND_VARIABLE, "") or "auto", config=config, encryption=env.get(ENCRYPTION_VARIABLE, "")
+    )
 
 
 _Names = Mapping[str, tuple[str, ...]]
@@ -146,6 +164,29 @@ def high_throughput(environ: Mapping[str, str] | None = None) -> bool:
     return env.get(HIGH_THROUGHPUT_VARIABLE, "").lower() in ("1", "true", "yes", "on")
 
 
+LEASE_VARIABLE = "FLYTE_VOL_LEASE_SECONDS"
+"""Seconds after which a writer that died, or cannot reach its store, may be succeeded; ``0``: there is no lease."""
+
+
+def lease_seconds(environ: Mapping[str, str] | None = None) -> float:
+    """For how long a writer's lease is lent; it is renewed three times as often."""
+    env = os.environ if environ is None else environ
+    try:
+        return max(0.0, float(env.get(LEASE_VARIABLE) or 30.0))
+    except ValueError:
+        return 30.0
+
+
+DRIVER_VARIABLE = "FLYTE_VOL_DRIVER"
+"""How a daemon speaks to the kernel: ``wire`` (the default) or ``pyfuse3``."""
+
+
+def driver(environ: Mapping[str, str] | None = None) -> str:
+    """The name of the driver that mounts use."""
+    env = os.environ if environ is None else environ
+    return env.get(DRIVER_VARIABLE, "") or "wire"
+
+
 def cache_root(environ: Mapping[str, str] | None = None) -> str:
     """``FLYTE_VOL_CACHE_DIR``, else the job's own disk (``$SLURM_TMPDIR``), else ``$XDG_CACHE_HOME/flytevol``."""
     env = os.environ if environ is None else environ
@@ -160,7 +201,7 @@ def author() -> str | None:
     """Who commits, as far as the machine knows."""
     try:
         return getpass.getuser()
-    except (OSError, KeyError):  # no name for this user id, as in many containers
+    except (OSError, KeyError, ImportError):  # no name for this user id, as in many containers; no module of names
         return None
 
 

@@ -9,13 +9,15 @@ from typing import Any
 
 import trio
 
-from flyteplugins_vol.errors import UsageError, VolumeError
+from flyteplugins_vol.errors import CommitError, ConflictError, UsageError, VolumeError
 from flyteplugins_vol.mount.kernel_thread import KernelThread
 from flyteplugins_vol.mount.protocols import Progress, Session
 from flyteplugins_vol.mount.scheduler import SchedulerClosedError
 from flyteplugins_vol.mount.uploads import Uploader
 
 log = logging.getLogger(__name__)
+
+_LOOK = 0.5  # seconds between two looks at how much was written
 
 
 class Commits:
@@ -27,7 +29,8 @@ class Commits:
         self._session = session
         self._uploader = uploader
         self._one_at_a_time = trio.Lock()
-        self._seen_changes = 0
+        self._seen_changes = -1 if session.resumed else 0
+        self._overtaken = False
 
     async def commit(
         self, message: str | None, progress: Progress, produced_by: Mapping[str, Any] | None = None
@@ -36,6 +39,8 @@ class Commits:
         if self._uploader is None:
             raise UsageError("this mount is read-only", hint="fork the version and mount the fork")
         async with self._one_at_a_time:
+            # While uploads go on: what the kernel hands over may have to wait for room.
+            await trio.to_thread.run_sync(self._barrier, abandon_on_cancel=True)
             changes = self._kernel.operations.changes
             if produced_by is not None:
                 self._session.set_producer(produced_by)
@@ -45,11 +50,17 @@ class Commits:
             return record
 
     async def commit_changes(self, message: str) -> None:
-        """Commit if there was any change since the last commit; a failure is only logged."""
-        if self._uploader is None or self._kernel.operations.changes == self._seen_changes:
+        """Commit if there was any change since the last commit; a failure is only logged.
+
+        Once somebody else has the volume there is no next time: each would leave a version that nobody asked for.
+        """
+        if self._uploader is None or self._overtaken or self._kernel.operations.changes == self._seen_changes:
             return
         try:
             await self.commit(message, _unheard)
+        except ConflictError as error:
+            self._overtaken = True
+            log.error("%s did not happen, nor will another: %s (%s)", message, error.message, error.hint)
         except VolumeError as error:
             log.error("%s did not happen: %s: %s", message, error.kind, error.message)
         except Exception:
@@ -60,19 +71,47 @@ class Commits:
             await trio.sleep(seconds)
             await self.commit_changes("autocommit")
 
+    async def run_by_size(self, size: int) -> None:
+        """Commit each time that so many bytes were written."""
+        before = await self._written()
+        while True:
+            await trio.sleep(_LOOK)
+            written = await self._written()
+            if written - before >= size:
+                await self.commit_changes("autocommit")
+                before = written
+
     async def settle(self) -> None:
         """Wait for a commit that is under way."""
         async with self._one_at_a_time:
             pass
 
+    async def _written(self) -> int:
+        return await trio.to_thread.run_sync(self._kernel.call, self._session.written_bytes, abandon_on_cancel=True)
+
+    def _barrier(self) -> None:
+        try:
+            self._kernel.barrier()
+        except SchedulerClosedError as error:
+            raise _ended() from error
+
     def _commit(self, message: str | None, progress: Progress) -> dict[str, Any]:
         kernel = self._kernel
         try:
-            record = self._session.commit(message, kernel.barrier, kernel.call, kernel.freeze, kernel.thaw, progress)
+            record = self._session.commit(message, kernel.call, kernel.freeze, kernel.thaw, progress)
+        except SchedulerClosedError as error:
+            raise _ended() from error
         finally:
             with suppress(SchedulerClosedError):
                 kernel.thaw()  # whatever went wrong, programs go on
         return record.to_wire()
+
+
+def _ended() -> CommitError:
+    return CommitError(
+        "the mount ended while it committed",
+        hint="look at the volume's versions: the commit is there, or nothing of it",
+    )
 
 
 def _unheard(_: Mapping[str, Any]) -> None:

@@ -13,10 +13,9 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from flyteplugins_vol.errors import MountFailedError
+from flyteplugins_vol import config
 from flyteplugins_vol.model import MountSpec
-from flyteplugins_vol.mount import pyfuse3_driver
-from flyteplugins_vol.mount.barrier import Barrier
+from flyteplugins_vol.mount import drivers
 from flyteplugins_vol.mount.operations import Operations
 from flyteplugins_vol.mount.protocols import Progress, Session, SessionFactory
 from flyteplugins_vol.mount.scheduler import Scheduler, SchedulerClosedError, Task
@@ -42,7 +41,7 @@ class KernelThread:
         self._progress = progress
         self._staged = staged
         self._scheduler = Scheduler()
-        self._barrier = Barrier(spec.mount_path, pyfuse3_driver.Pyfuse3Driver.write_back)
+        self._make_driver = drivers.choose(config.driver())
         self._until_finish: list[Task] = []
         self._finishing = False
         self._connected = False
@@ -59,7 +58,7 @@ class KernelThread:
 
     def barrier(self) -> None:
         """Have the kernel hand over what was written to files that are still open."""
-        self._barrier.flush(self.call(self._session.workspace.writers))
+        self._driver.barrier()
 
     def freeze(self) -> None:
         self.call(self.operations.freeze)
@@ -107,20 +106,11 @@ class KernelThread:
             self._session.workspace,
             self._session.fetcher,
             self._scheduler,
-            error=pyfuse3_driver.error,
-            secret=self._barrier.secret,
+            error=self._make_driver.error,
             staged=self._staged,
         )
-        self._driver = pyfuse3_driver.Pyfuse3Driver(
-            self.operations, self._scheduler, self._spec, our_threads=self._barrier.threads
-        )
-        try:
-            self._driver.mount()
-        except RuntimeError as error:
-            raise MountFailedError(
-                f"could not mount at {self._spec.mount_path}: {error}",
-                hint=f"the reason is in the daemon's log, {self._spec.log_path}",
-            ) from error
+        self._driver = self._make_driver(self.operations, self._scheduler, self._spec)
+        self._driver.mount()
         self._connected = True
 
     async def _serve(self) -> None:

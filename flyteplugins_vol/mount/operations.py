@@ -6,7 +6,8 @@ an errno, and in nothing else (`errnos`): an exception inside the file system is
 Three kinds, by when they wait:
 - answers (`_answers`): never, so that a request runs to its reply in one go;
 - changes (`_changes`): while a commit has frozen the tree, which is short;
-- `read` parks on a miss, `write` also while staging is full, `fsync` until the local disk has the bytes.
+- `read` parks on a miss, `write` also while staging is full, `fsync` until the local disk has the bytes, `lseek` until
+  the kernel has sent what it holds back.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 from flyteplugins_vol.errors import VolumeError
 from flyteplugins_vol.model import ROOT_INO, AttrChange, Caller, Inode, StatFs
 from flyteplugins_vol.mount import errnos
-from flyteplugins_vol.mount.directory_handle import DOTS, DirectoryHandle
 from flyteplugins_vol.mount.group_sync import GroupSync
+from flyteplugins_vol.mount.listings import DOTS, Listing, Listings
 from flyteplugins_vol.mount.protocols import Fetcher, Workspace
 from flyteplugins_vol.mount.scheduler import Scheduler, Task
 
@@ -103,23 +104,24 @@ class Operations:
         scheduler: Scheduler,
         *,
         error: Callable[[int], Exception],
-        secret: bytes = b"",
         staged: Callable[[], object] = bool,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.error = error
         self.scheduler = scheduler
+        self.secret = b""  # of the names by which the barrier reaches inodes
         self.frozen = False
         self.until_thaw: list[Task] = []
         self._workspace = workspace
         self._fetcher = fetcher
-        self._secret = secret
         self._staged = staged
         self._until_room: list[Task] = []
         self._unnoticed = 0
-        self._sync = GroupSync(scheduler, workspace.begin_sync)
-        self._directories: dict[int, DirectoryHandle] = {}
-        self._next_handle = 1
+        self._parked_writes: set[int] = set()  # by the order in which they came
+        self._last_parked = 0
+        self._refused_writes = 0
+        self._sync = GroupSync(scheduler, workspace.begin_sync, workspace.sync_failed)
+        self._listings = Listings()
         scheduler.tend(self._is_dirty, self._tick, self._wake_writers)
 
     def failed(self, error: Exception, verb: str, args: tuple[object, ...]) -> Exception:
@@ -135,7 +137,7 @@ class Operations:
         if name == b".":  # also of a file: how the kernel comes back to an inode that it has dropped
             inode = workspace.getattr(parent)
         elif name.startswith(SECRET_PREFIX) and self._is_secret(parent, name):
-            inode = workspace.getattr(int(name[len(self._secret) :]))
+            inode = workspace.getattr(int(name[len(self.secret) :]))
         else:
             inode = workspace.lookup(parent, name)
         if inode is not None:
@@ -158,10 +160,10 @@ class Operations:
     def access(self, ino: int, mask: int, caller: Caller) -> bool:
         """Asked only on mounts without ``default_permissions``, which root alone can reach.
 
-        Root may do everything but execute a file that nobody may execute.
+        Root may do everything but execute what nobody may, be it a fifo; directories are searched, not executed.
         """
         inode = self._workspace.getattr(ino)
-        return not (mask & os.X_OK and inode.is_file and not inode.mode & 0o111)
+        return not (mask & os.X_OK and not inode.is_dir and not inode.mode & 0o111)
 
     @_changes
     def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Inode:
@@ -245,16 +247,54 @@ class Operations:
         raise RuntimeError(f"still not in the local cache after {_FETCHES} fetches")
 
     @_waits
-    async def write(self, ino: int, offset: int, data: bytes) -> int:
-        """Parks while staging is over its limit: the program waits for the uploads."""
+    async def write(self, ino: int, offset: int, data: bytes | memoryview) -> int:
+        """Parks while staging is over its limit: the program waits for the uploads. Not if `takes_writes`."""
         workspace = self._workspace
-        while self.frozen or not workspace.room():
-            await self.scheduler.park(self.until_thaw if self.frozen else self._until_room)
+        if not self.takes_writes:
+            await self._until_it_takes_writes()
         self._unnoticed += len(data)
         if self._unnoticed >= _UPLOAD_NOTICE:
             self._unnoticed = 0
             self._staged()
-        return workspace.write(ino, offset, data)
+        try:
+            return workspace.write(ino, offset, data)
+        except Exception:
+            self._refused_writes += 1
+            raise
+
+    @property
+    def takes_writes(self) -> bool:
+        """Whether a `write` that begins now does so without a wait: then its data may be anyone's buffer."""
+        return not self.frozen and self._workspace.room()
+
+    def parked_writes(self) -> tuple[int, int]:
+        """Numbers of the oldest write that waits and of the newest one ever; the oldest is greater if none waits."""
+        return min(self._parked_writes, default=self._last_parked + 1), self._last_parked
+
+    def refused_writes(self) -> int:
+        """How many there were so far."""
+        return self._refused_writes
+
+    def writers(self) -> list[int]:
+        """Inodes that are open for writing, where the driver is told of opens."""
+        return self._workspace.writers()
+
+    def known_inodes(self) -> list[int]:
+        """Inodes that the kernel knows."""
+        return self._workspace.known_inodes()
+
+    @_changes
+    def fallocate(self, ino: int, offset: int, length: int, mode: int) -> None:
+        self._workspace.fallocate(ino, offset, length, mode)
+
+    @_answers
+    def lseek(self, ino: int, offset: int, whence: int) -> int:
+        """Where data or a hole begins. The driver sees to it that the kernel has no dirty pages of the file."""
+        return self._workspace.lseek(ino, offset, whence)
+
+    @_changes
+    def copy_range(self, ino: int, offset: int, target: int, target_offset: int, size: int) -> int:
+        return self._workspace.copy_range(ino, offset, target, target_offset, size)
 
     @_waits
     async def fsync(self, ino: int) -> None:
@@ -264,36 +304,29 @@ class Operations:
     # -------------------------------------------------------------------------------------- directories
 
     @_answers
-    def opendir(self, ino: int) -> int:
-        """A handle for `readdir`."""
-        handle = self._next_handle
-        self._next_handle += 1
-        self._directories[handle] = DirectoryHandle(ino)
-        return handle
+    def readdir(self, ino: int, cookie: int, emit: Emit, *, known: bool = True) -> None:
+        """Emit entries after the cookie until one is refused.
 
-    @_answers
-    def readdir(self, handle: int, cookie: int, emit: Emit) -> None:
-        """Emit entries after the cookie until one is refused. The kernel counts all as known but the two dots."""
-        directory = self._directories[handle]
+        With ``known`` the kernel counts all as known to it but the two dots: it gets attributes with them.
+        """
+        listing, place = self._listings.at(cookie, ino)
         workspace = self._workspace
-        if cookie < DOTS and not self._emit_dots(directory, cookie, emit):
+        base = listing.base + DOTS
+        if place < DOTS and not self._emit_dots(listing, place, emit):
             return
-        first = count = max(0, cookie - DOTS)
-        after = directory.name_before(count, functools.partial(workspace.readdir, directory.ino))
-        remember, passed = workspace.remember, directory.passed
-        while entries := workspace.readdir(directory.ino, after, directory.batch):
+        first = count = max(0, place - DOTS)
+        after = listing.name_before(count, functools.partial(workspace.readdir, ino))
+        remember, passed = workspace.remember, listing.passed
+        while entries := workspace.readdir(ino, after, listing.batch):
             for name, inode in entries:
-                if not emit(name, inode, count + DOTS + 1):
-                    directory.batch = count - first + 1
+                if not emit(name, inode, base + count + 1):
+                    listing.batch = count - first + 1
                     return
-                remember(inode.ino)
+                if known:
+                    remember(inode.ino)
                 passed(count, name)
                 count += 1
             after = entries[-1][0]
-
-    @_answers
-    def releasedir(self, handle: int) -> None:
-        del self._directories[handle]
 
     # ------------------------------------------------------------------------------ extended attributes
 
@@ -330,7 +363,6 @@ class Operations:
 
     def close(self) -> None:
         self._sync.close()
-        self._directories.clear()
 
     # ------------------------------------------------------------------------------------------- inside
 
@@ -338,11 +370,9 @@ class Operations:
         """Verb, inode and names for the log; never data."""
         words = [verb]
         if args and isinstance(args[0], int):
-            directory = self._directories.get(args[0]) if verb in _OF_HANDLES else None
-            ino = args[0] if directory is None else directory.ino
-            words.append(f"of inode {ino}")
+            words.append(f"of inode {args[0]}")
             with suppress(Exception):
-                path = self._workspace.path_of(ino)
+                path = self._workspace.path_of(args[0])
                 words.append(f"({os.fsdecode(path)})" if path else "")
         words += [repr(arg) for arg in args[1:] if isinstance(arg, bytes) and len(arg) < _NAME_MAX]
         return " ".join(filter(None, words))
@@ -352,17 +382,15 @@ class Operations:
         return inode
 
     def _is_secret(self, parent: int, name: bytes) -> bool:
-        secret = self._secret
+        secret = self.secret
         return parent == ROOT_INO and bool(secret) and name.startswith(secret) and name[len(secret) :].isdigit()
 
-    def _emit_dots(self, directory: DirectoryHandle, cookie: int, emit: Emit) -> bool:
+    def _emit_dots(self, listing: Listing, place: int, emit: Emit) -> bool:
         """The kernel does not count these two as known, whatever attributes they come with."""
-        inode = self._workspace.getattr(directory.ino)
-        if cookie == 0:
-            directory.rewind()
-            if not emit(b".", inode, 1):
-                return False
-        return emit(b"..", self._above(inode), DOTS)
+        inode = self._workspace.getattr(listing.ino)
+        if place == 0 and not emit(b".", inode, listing.base + 1):
+            return False
+        return emit(b"..", self._above(inode), listing.base + DOTS)
 
     def _above(self, inode: Inode) -> Inode:
         if inode.ino == ROOT_INO:
@@ -371,6 +399,15 @@ class Operations:
             return self._workspace.getattr(inode.parent)
         except OSError:
             return inode  # a removed directory that is still open, and its parent is gone
+
+    async def _until_it_takes_writes(self) -> None:
+        self._last_parked = number = self._last_parked + 1
+        self._parked_writes.add(number)
+        try:
+            while not self.takes_writes:
+                await self.scheduler.park(self.until_thaw if self.frozen else self._until_room)
+        finally:
+            self._parked_writes.discard(number)
 
     def _is_dirty(self) -> bool:
         return self._workspace.dirty
@@ -389,7 +426,6 @@ class Operations:
             self.scheduler.wake_all(self._until_room)
 
 
-_OF_HANDLES = frozenset(("readdir", "releasedir"))
 _CHANGING = frozenset(
-    ("create", "link", "mkdir", "mknod", "removexattr", "rename", "rmdir", "setattr", "setxattr", "symlink", "unlink")
-) | {"write"}
+    ("copy_range", "create", "fallocate", "link", "mkdir", "mknod", "removexattr", "rename", "rmdir", "setattr")
+) | {"setxattr", "symlink", "unlink", "write"}

@@ -19,12 +19,13 @@ from collections.abc import Set as AbstractSet
 
 import pyfuse3
 
+from flyteplugins_vol.errors import MountFailedError
 from flyteplugins_vol.model import AttrChange, Caller, Inode, MountSpec
+from flyteplugins_vol.mount.barrier import Barrier
+from flyteplugins_vol.mount.mount_options import libfuse_options
 from flyteplugins_vol.mount.operations import SECRET_PREFIX, Operations
 from flyteplugins_vol.mount.scheduler import Scheduler
 from flyteplugins_vol.mount.trio_stand_in import TrioStandIn
-
-FSNAME = "flytevol"
 
 _WRITABLE = 1  # bits of a file handle, below the inode number
 _OURS = 2
@@ -42,49 +43,40 @@ class Pyfuse3Driver:
         operations: Operations,
         scheduler: Scheduler,
         spec: MountSpec,
-        *,
-        our_threads: AbstractSet[int] = frozenset(),
     ) -> None:
         self._spec = spec
         self._scheduler = scheduler
-        self.handlers = Handlers(operations, spec, our_threads)
+        self._operations = operations
+        self._barrier = Barrier(spec.mount_path, pyfuse3.invalidate_inode)
+        operations.secret = self._barrier.secret
+        self.handlers = Handlers(operations, spec, self._barrier.threads)
 
     def mount(self) -> None:
-        """Mount at ``spec.mount_path``; RuntimeError when libfuse could not, with its reason on stderr."""
+        """`MountFailedError` when libfuse could not; its reason is on stderr, which is the log."""
         pyfuse3.trio = TrioStandIn(self._scheduler)  # pyright: ignore[reportAttributeAccessIssue]
-        pyfuse3.init(self.handlers, self._spec.mount_path, mount_options(self._spec, os.geteuid()))
+        try:
+            pyfuse3.init(self.handlers, self._spec.mount_path, libfuse_options(self._spec, os.geteuid()))
+        except RuntimeError as error:
+            raise MountFailedError(
+                f"could not mount at {self._spec.mount_path}: {error}",
+                hint=f"the reason is in the daemon's log, {self._spec.log_path}",
+            ) from error
 
     async def serve(self) -> None:
-        """Answer requests until the file system is unmounted or `stop` is called."""
         await pyfuse3.main(max_tasks=_IN_FLIGHT)
 
     def stop(self) -> None:
         pyfuse3.terminate()
 
     def close(self) -> None:
-        """End the connection; if the mount is still there it is detached, and who is inside gets ENOTCONN."""
         pyfuse3.close(unmount=True)
 
     @staticmethod
-    def write_back(ino: int) -> None:
-        """Have the kernel write the inode's dirty pages, without opening it. Any thread but the owner's."""
-        pyfuse3.invalidate_inode(ino)
+    def error(number: int) -> Exception:
+        return pyfuse3.FUSEError(number)
 
-
-def error(number: int) -> Exception:
-    """What `Operations` is to fail with under this driver."""
-    return pyfuse3.FUSEError(number)
-
-
-def mount_options(spec: MountSpec, euid: int) -> set[str]:
-    options = {f"fsname={FSNAME}", f"subtype={FSNAME}"}
-    if spec.allow_other:
-        options.add("allow_other")
-    if spec.allow_other or euid != 0:
-        options.add("default_permissions")
-    if spec.read_only:
-        options.add("ro")
-    return options
+    def barrier(self) -> None:
+        self._barrier.flush(self._scheduler.call(self._operations.writers))
 
 
 class Handlers(pyfuse3.Operations):
@@ -234,7 +226,8 @@ class Handlers(pyfuse3.Operations):
     # -------------------------------------------------------------------------------------- directories
 
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        return await self._ops.opendir(inode)
+        self._ops.counts["opendir"] += 1
+        return inode  # listings need no more
 
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         def emit(name: bytes, inode: Inode, cookie: int) -> bool:
@@ -243,7 +236,7 @@ class Handlers(pyfuse3.Operations):
         await self._ops.readdir(fh, start_id, emit)
 
     async def releasedir(self, fh: int) -> None:
-        await self._ops.releasedir(fh)
+        self._ops.counts["releasedir"] += 1
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         await self._ops.fsync(fh)

@@ -45,6 +45,7 @@ class Scheduler:
         self._readers: deque[Task] = deque()  # resumed one at a time, when nothing else can run: it will block in poll
         self._parked: set[Task] = set()
         self._abortable: set[Task] = set()  # those of the parked whose wait `abort_parked` ends
+        self._interrupted: set[Task] = set()
         self._live = 0
         self._posted: deque[tuple[Callable[..., Any], tuple[Any, ...], Future[Any] | None]] = deque()
         self._signalled = False
@@ -90,6 +91,15 @@ class Scheduler:
         self._live += 1
         self._ready.append(task)
 
+    def adopt_parked(self) -> None:
+        """Count ``current``, which somebody else began to run and which parked meanwhile, among the live ones."""
+        self._live += 1
+
+    @property
+    def busy(self) -> bool:
+        """Whether something else than reading is to be done: closures of other threads, or coroutines to go on."""
+        return bool(self._signalled or self._ready)
+
     def readable(self, fd: int) -> Awaitable[None]:
         """Wait until ``fd`` can be read. One coroutine at a time; raises `ReadingEnded` after `stop_reading`.
 
@@ -125,9 +135,11 @@ class Scheduler:
         assert task is not None
         self._refuse_when_aborting()
         lot.append(task)
-        await self._park_abortable(task)
-        if task in lot:
-            lot.remove(task)
+        try:
+            await self._park_abortable(task)
+        finally:
+            if task in lot:
+                lot.remove(task)
         self._refuse_when_aborting()
 
     def wake_all(self, lot: list[Task]) -> None:
@@ -149,6 +161,12 @@ class Scheduler:
     @property
     def aborting(self) -> bool:
         return self._aborting
+
+    def interrupt(self, task: Task) -> None:
+        """End the task's wait with `OSError` (EINTR), if it is one that `abort_parked` would end."""
+        if task in self._abortable:
+            self._interrupted.add(task)
+            self._wake(task)
 
     def abort_parked(self) -> None:
         """End every wait, those to come included, with `OSError` (ENOTCONN): the mount is going away."""
@@ -277,6 +295,9 @@ class Scheduler:
             await suspend()
         finally:
             self._abortable.discard(task)
+        if task in self._interrupted:
+            self._interrupted.discard(task)
+            raise InterruptedError(errno.EINTR, os.strerror(errno.EINTR))
 
     def _refuse_when_aborting(self) -> None:
         if self._aborting:

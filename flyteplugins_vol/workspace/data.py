@@ -106,7 +106,11 @@ class FileData:
             return self._staging.read(source, end - start)
         row = self._blocks.get(block)
         data = self._cache.read(row.pack, row.at, row.size, source, end - start)
-        return row if data is None else data
+        if data is None:
+            self._cache.misses += 1
+            return row
+        self._cache.hits += 1
+        return data
 
     def _line(self, row: BlockRow) -> Line:
         """The block and its neighbours in the pack. A scan over small files asks for the next lines as well."""
@@ -224,7 +228,6 @@ class FileData:
 
     def punch(self, inode: Inode, start: int, end: int | None) -> None:
         """Free the bytes of [start, end), or to the end of the file: they read as zeros."""
-        number = start // BLOCK_SIZE
         if end is None:
             first = -(-start // BLOCK_SIZE)
             if first:
@@ -233,7 +236,8 @@ class FileData:
                 self._drop(inode.ino, 0, inode.allocated)
                 inode.allocated = 0
             end = first * BLOCK_SIZE
-        while number * BLOCK_SIZE < end:
+        # only where something is: a hole of exabytes has a trillion windows
+        for number in self._windows.filled(inode.ino, start // BLOCK_SIZE, (end - 1) // BLOCK_SIZE):
             window = self._windows.get(inode.ino, number)
             removed = cut(window.extents, start, end)
             if removed:
@@ -241,7 +245,60 @@ class FileData:
                 self._windows.changed(window)
                 if not window.staged():
                     self._dirty.pop(window, None)
-            number += 1
+
+    def next_data(self, inode: Inode, offset: int) -> int | None:
+        """The first offset from here on that lies in an extent; None if only holes follow."""
+        last = (inode.size - 1) // BLOCK_SIZE
+        for number in self._windows.filled(inode.ino, offset // BLOCK_SIZE, last):
+            for start, end, _, _ in self._windows.get(inode.ino, number).extents:
+                if end > offset:
+                    return max(start, offset)
+        return None
+
+    def next_hole(self, inode: Inode, offset: int) -> int:
+        """The first offset from here on that no extent covers; the end of the file counts."""
+        while offset < inode.size:
+            window = self._windows.get(inode.ino, offset // BLOCK_SIZE)
+            for start, end, _, _ in within(window.extents, offset, window.start + BLOCK_SIZE):
+                if start > offset:
+                    return offset
+                offset = end
+            if offset < window.start + BLOCK_SIZE:
+                return min(offset, inode.size)
+        return inode.size
+
+    def copy(self, source: Inode, offset: int, target: Inode, at: int, size: int) -> None:
+        """Let a range of ``target`` name the same bytes as one of ``source``, which ends before the file does.
+
+        No byte moves: blocks have one more extent that names them, staged bytes are freed once more.
+        """
+        self.punch(target, at, at + size)
+        shift = at - offset
+        last = (offset + size - 1) // BLOCK_SIZE
+        now = time.monotonic()
+        for number in self._windows.filled(source.ino, offset // BLOCK_SIZE, last):
+            for extent in within(self._windows.get(source.ino, number).extents, offset, offset + size):
+                self._name(target, extent, shift, now)
+        if at + size > target.size:
+            self.resize(target, at + size)
+
+    def _name(self, inode: Inode, extent: Extent, shift: int, now: float) -> None:
+        """Lay an extent over a hole of a file, moved by so many bytes, and cut where windows end."""
+        start, end, block, source = extent
+        while start < end:
+            number = (start + shift) // BLOCK_SIZE
+            stop = min(end, (number + 1) * BLOCK_SIZE - shift)
+            window = self._windows.get(inode.ino, number)
+            put(window.extents, (start + shift, stop + shift, block, source))
+            inode.allocated += stop - start
+            self._windows.changed(window)
+            if block == STAGED:
+                assert self._staging is not None
+                self._staging.share(source, stop - start)
+                window.written = now
+                self._dirty[window] = None
+            source += stop - start
+            start = stop
 
     def purge(self, inode: Inode) -> None:
         """Forget all extents of a file that is gone."""

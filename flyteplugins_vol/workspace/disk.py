@@ -7,7 +7,8 @@ that need space are refused with ENOSPC while there is still enough left to comm
 from __future__ import annotations
 
 import errno
-import os
+
+from flyteplugins_vol.portable import disk_bytes, free_bytes
 
 _RESERVE = 64 << 20
 _SHARE = 4  # of a small disk, a quarter
@@ -20,8 +21,7 @@ class LocalDisk:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
-        sizes = os.statvfs(directory)
-        self.reserve = min(_RESERVE, sizes.f_blocks * sizes.f_frsize // _SHARE)
+        self.reserve = min(_RESERVE, disk_bytes(directory) // _SHARE)
         self._look_every = self.reserve // _LOOKS
         self._promised = self._look_every  # look at the first call
 
@@ -30,8 +30,7 @@ class LocalDisk:
         self._promised += size
         if self._promised < self._look_every:
             return
-        sizes = os.statvfs(self._directory)
-        if sizes.f_bavail * sizes.f_frsize - size < self.reserve:
+        if free_bytes(self._directory) - size < self.reserve:
             self._promised = self._look_every  # look again at every call, so that it recovers as soon as there is space
             raise OSError(errno.ENOSPC, "the local disk is full")
         self._promised = 0

@@ -19,7 +19,7 @@ from flyteplugins_vol.index.extents import STAGED, Extent
 from flyteplugins_vol.index.windows import Window
 from flyteplugins_vol.store.base import ObjectStore
 from flyteplugins_vol.store.cache import BlockCache
-from flyteplugins_vol.store.container import PACK, Container, Entry, block_hash, build, encode, object_key
+from flyteplugins_vol.store.container import PACK, Container, Entry, block_hash, build, encode, upload
 from flyteplugins_vol.workspace.staging import SEGMENT, Burial, Reader
 
 PACK_TARGET = 16 << 20
@@ -81,6 +81,7 @@ class SealingWorkspace(Protocol):
     def abandon_seal(self, job: SealJob) -> None: ...
     def begin_burial(self) -> Burial: ...
     def bury(self, burial: Burial) -> None: ...
+    def sync_failed(self, error: OSError) -> None: ...
     @property
     def staged_bytes(self) -> int: ...
     @property
@@ -191,7 +192,7 @@ class Sealer:
         return container, numbers
 
     def _put(self, container: Container, numbers: dict[int, int]) -> SealedPack:
-        self._store.create(object_key(PACK, container.name), container.data)
+        upload(self._store, PACK, container)
         self.packs += 1
         self.stored_bytes += len(container.data)
         return SealedPack(container.name, len(container.data), container.entries, numbers)
@@ -199,7 +200,11 @@ class Sealer:
     def _bury(self) -> None:
         burial = self._call(self._workspace.begin_burial)
         if burial.logs:
-            burial.sync()
+            try:
+                burial.sync()
+            except OSError as error:
+                self._call(self._workspace.sync_failed, error)
+                raise
             self._call(self._workspace.bury, burial)
 
 

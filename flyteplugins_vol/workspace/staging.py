@@ -13,6 +13,8 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from flyteplugins_vol.portable import OPEN_FLAGS, fdatasync, pread, private_directory, pwrite, sync_directory
+
 SEGMENT = 64 << 20
 """Bytes of one log file; position // SEGMENT is its number."""
 
@@ -20,9 +22,10 @@ SEGMENT = 64 << 20
 class Staging:
     def __init__(self, directory: str) -> None:
         self._root = directory
-        os.makedirs(directory, mode=0o700, exist_ok=True)
+        private_directory(directory)
         self._logs: dict[int, _Log] = {}
         self._unsynced: dict[int, _Log] = {}
+        self._names_unsynced = True  # the directory's own, too: nobody knows who made it
         self._dead: list[_Log] = []
         self._end = 0
         self.live = 0  # bytes appended and not freed
@@ -47,6 +50,8 @@ class Staging:
             staging.live += size
         for log in staging._logs.values():
             log.fill()
+        # Whoever wrote them was perhaps killed before anyone synced, and the next fsync must cover them as well.
+        staging._unsynced.update(staging._logs)
         for number in numbers:
             staging._retire_if_dead(number)
         staging.bury(staging.dead())
@@ -59,9 +64,9 @@ class Staging:
         log = self._logs.get(number)
         if log is None or at + size >= SEGMENT:  # the gap keeps extents from continuing into another log
             number, at, log = self._next_log(number)
-        written = os.pwrite(log.fd, data, at)
+        written = pwrite(log.fd, data, at)
         while written < size:  # a signal, or a disk that is nearly full: the next try tells
-            written += os.pwrite(log.fd, memoryview(data)[written:], at + written)
+            written += pwrite(log.fd, memoryview(data)[written:], at + written)
         log.live += size
         self.live += size
         self._unsynced[number] = log
@@ -72,17 +77,33 @@ class Staging:
     def read(self, pos: int, size: int) -> bytes:
         """Bytes that are live. Owner thread."""
         number, at = divmod(pos, SEGMENT)
-        return os.pread(self._logs[number].fd, size, at)
+        return pread(self._logs[number].fd, size, at)
 
     def reader(self, positions: Iterable[int]) -> Reader:
         """A reader for other threads, of the log files with these positions, even when they are freed meanwhile."""
         return Reader({n: self._logs[n] for n in {pos // SEGMENT for pos in positions}})
+
+    def share(self, pos: int, size: int) -> None:
+        """Bytes that are live are needed once more, and are to be freed once more."""
+        self._logs[pos // SEGMENT].live += size
+        self.live += size
 
     def free(self, pos: int, size: int) -> None:
         number = pos // SEGMENT
         self._logs[number].live -= size
         self.live -= size
         self._retire_if_dead(number)
+
+    def retire(self, least: int = 1) -> None:
+        """Begin another log file with the next append if nothing of the present one is needed.
+
+        Not while it is shorter than ``least`` bytes.
+        """
+        number, size = divmod(self._end, SEGMENT)
+        log = self._logs.get(number)
+        if log is not None and not log.live and size >= least:
+            self._end = (number + 1) * SEGMENT
+            self._retire_if_dead(number)
 
     def dead(self) -> tuple[DeadLog, ...]:
         """Log files that nothing in memory needs any more."""
@@ -101,6 +122,16 @@ class Staging:
         self._unsynced.clear()
         return fds
 
+    def sync_names(self) -> None:
+        """Make the names of the log files durable: before an index that needs them is. Raises OSError.
+
+        An fsync of a new file brings its name along on many file systems; POSIX promises it of the directory's only.
+        """
+        if self._names_unsynced:
+            sync_directory(self._root)
+            sync_directory(os.path.dirname(self._root))
+            self._names_unsynced = False
+
     def close(self) -> None:
         self._logs.clear()
         self._unsynced.clear()
@@ -111,6 +142,7 @@ class Staging:
         while number in self._logs:
             number += 1
         log = self._logs[number] = _Log(self._path(number), create=True)
+        self._names_unsynced = True
         self._end = number * SEGMENT
         if previous is not None:
             self._retire_if_dead(previous)
@@ -135,10 +167,10 @@ class Burial(NamedTuple):
     fd: int | None
 
     def sync(self) -> None:
-        """Any thread, once. Raises OSError."""
+        """Any thread, once. Raises OSError, and then no later sync may succeed: the kernel tells of a loss once."""
         if self.fd is not None:
             try:
-                getattr(os, "fdatasync", os.fsync)(self.fd)  # macOS has the second only
+                fdatasync(self.fd)
             finally:
                 os.close(self.fd)
 
@@ -151,7 +183,7 @@ class Reader:
 
     def read(self, pos: int, size: int) -> bytes:
         number, at = divmod(pos, SEGMENT)
-        data = os.pread(self._logs[number].fd, size, at)
+        data = pread(self._logs[number].fd, size, at)
         if len(data) != size:
             raise OSError(f"staging {self._logs[number].path} ends before position {pos + size}")
         return data
@@ -164,7 +196,7 @@ class _Log:
         self.path = path
         self.live = 0
         self.needed = 0  # bytes that the index of an earlier process knows of
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if create else 0)
+        flags = os.O_RDWR | OPEN_FLAGS | (os.O_CREAT | os.O_EXCL if create else 0)
         self.fd = os.open(path, flags, 0o600)
 
     def fill(self) -> None:

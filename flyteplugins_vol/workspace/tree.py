@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable
 
 from flyteplugins_vol.index.index import Index
+from flyteplugins_vol.index.rows import check_place
 from flyteplugins_vol.model import Caller, Inode
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
 NAME_MAX = 255
+_DOTS = (b".", b"..")
 TARGET_MAX = 4095
 
 
@@ -39,7 +41,10 @@ class Tree:
     def lookup(self, parent: int, name: bytes) -> Inode | None:
         ino = self._entries.get(parent, name)
         if ino is not None:
-            return self.inode(ino)
+            inode = self.inode(ino)
+            if inode.parent or not inode.nlink or name in _DOTS:  # seldom: a call for each would be a tenth of a lookup
+                check_place(parent, name, inode)
+            return inode
         directory = self._directory(parent)
         if name == b".":
             return directory

@@ -34,6 +34,10 @@ class Usage:
     def writers(self) -> list[int]:
         return list(self._writers)
 
+    def known(self) -> list[int]:
+        """Inodes that the kernel knows."""
+        return list(self._lookups)
+
     def __contains__(self, ino: int) -> bool:
         return ino in self._lookups or ino in self._opens
 

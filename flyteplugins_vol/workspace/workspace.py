@@ -9,17 +9,17 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import sqlite3
 import stat
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from flyteplugins_vol.index.index import Index
 from flyteplugins_vol.model import AttrChange, Caller, Inode, StatFs
 from flyteplugins_vol.store.cache import BlockCache
 from flyteplugins_vol.store.fetch import Miss
-from flyteplugins_vol.workspace.data import FileData
+from flyteplugins_vol.workspace.data import MAX_SIZE, FileData
 from flyteplugins_vol.workspace.disk import LocalDisk
 from flyteplugins_vol.workspace.sealing import SealedPack, SealJob
 from flyteplugins_vol.workspace.staging import Burial, Staging
@@ -34,7 +34,11 @@ _DAY = 86_400 * 10**9
 _WAL_LIMIT = 64 << 20
 _DIRTY_LIMIT = 20_000  # rows that memory may hold before they are flushed
 _STAGING_LIMIT = 8 << 30
+_WORTH_DELETING = 1 << 20  # bytes of a log file: another one costs the next fsync a sync of its name
 _BURY_AFTER = 3  # ticks of `housekeep`
+_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10  # fallocate(2)
+_XATTR_PREFIX = b"user."
+_XATTR_PREFIXES = (_XATTR_PREFIX, b"trusted.", b"security.")
 _XATTR_CREATE, _XATTR_REPLACE = 1, 2
 _XATTR_VALUE_MAX = 65_536
 
@@ -60,6 +64,7 @@ class Workspace:
         self.lookup = self._tree.lookup
         self.getattr = self._tree.inode
         self.writers = self._usage.writers
+        self.known_inodes = self._usage.known
         self.path_of = self._tree.path_of
         if staging is not None:
             for ino in index.inodes.orphans():  # of a process that died: nobody has them open any more
@@ -127,6 +132,8 @@ class Workspace:
         now = time.time_ns()
         if changes.size is not None:
             self._truncate(inode, changes.size, now)
+            if caller.uid != 0:  # a kernel that leaves O_TRUNC to us leaves this to us as well
+                inode.mode = _without_privileges(inode.mode)
         if changes.mode is not None:
             inode.mode = stat.S_IFMT(inode.mode) | (changes.mode & 0o7777)
         if changes.uid is not None:
@@ -211,6 +218,64 @@ class Workspace:
         self.index.inodes.changed(inode)
         return done
 
+    def fallocate(self, ino: int, offset: int, length: int, mode: int) -> None:
+        """Make a range a hole, or zeros, or part of the file.
+
+        The promise of fallocate(2) that there is space cannot be given: what is written anew goes to new places.
+        """
+        hole = mode & (_PUNCH_HOLE | _ZERO_RANGE)
+        if mode & ~(_KEEP_SIZE | _PUNCH_HOLE | _ZERO_RANGE) or (mode & _PUNCH_HOLE and not mode & _KEEP_SIZE):
+            raise OSError(errno.EOPNOTSUPP, "this kind of fallocate")
+        if length <= 0 or offset < 0:
+            raise OSError(errno.EINVAL, "an empty range")
+        if offset + length > MAX_SIZE:
+            raise OSError(errno.EFBIG, "file too large")
+        inode = self.getattr(ino)
+        if not inode.is_file:
+            raise OSError(errno.ENODEV, "not a file")
+        if hole:
+            self._may_write()
+            self._data.punch(inode, offset, min(offset + length, max(inode.size, offset)))
+        else:
+            self._may_grow(length)
+        if not mode & _KEEP_SIZE and offset + length > inode.size:
+            self._data.resize(inode, offset + length)
+        inode.mtime = inode.ctime = time.time_ns()
+        self.index.inodes.changed(inode)
+
+    def lseek(self, ino: int, offset: int, whence: int) -> int:
+        """Where data (SEEK_DATA) or a hole (SEEK_HOLE) begins, from an offset on. OSError ENXIO: beyond the end."""
+        inode = self.getattr(ino)
+        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+            raise OSError(errno.EINVAL, "this kind of seek")
+        if not 0 <= offset < inode.size:
+            raise OSError(errno.ENXIO, "beyond the end")
+        if whence == os.SEEK_HOLE:
+            return self._data.next_hole(inode, offset)
+        found = self._data.next_data(inode, offset)
+        if found is None:
+            raise OSError(errno.ENXIO, "no data follows")
+        return found
+
+    def copy_range(self, ino: int, offset: int, target: int, target_offset: int, size: int) -> int:
+        """Copy bytes from file to file (or within one, without overlap) by naming them; returns how many there were."""
+        self._may_grow()
+        source, inode = self.getattr(ino), self.getattr(target)
+        if not (source.is_file and inode.is_file):
+            raise OSError(errno.EISDIR if source.is_dir or inode.is_dir else errno.EINVAL, "not a file")
+        size = min(size, source.size - offset)
+        if size <= 0:
+            return 0
+        if target_offset + size > MAX_SIZE:
+            raise OSError(errno.EFBIG, "file too large")
+        if ino == target and abs(offset - target_offset) < size:
+            raise OSError(errno.EINVAL, "the ranges overlap")
+        self._data.copy(source, offset, inode, target_offset, size)
+        inode.mtime = inode.ctime = time.time_ns()
+        self.index.inodes.changed(inode)
+        self._accessed(source)
+        return size
+
     def room(self) -> bool:
         """Whether Staging may grow. If not, writes wait until packs have been uploaded."""
         return self._staging is None or self._staging.live < self._staging_limit
@@ -220,7 +285,7 @@ class Workspace:
     def getxattr(self, ino: int, name: bytes) -> bytes:
         value = self.index.xattrs.get(ino, name)
         if value is None:
-            raise OSError(errno.ENODATA, "no such attribute")
+            raise _no_attribute(name)
         return value
 
     def listxattr(self, ino: int) -> list[bytes]:
@@ -228,22 +293,24 @@ class Workspace:
 
     def setxattr(self, ino: int, name: bytes, value: bytes, flags: int = 0) -> None:
         self._may_grow()
-        if not name.startswith(b"user."):
+        if not name.startswith(_XATTR_PREFIX):
             raise OSError(errno.EOPNOTSUPP, "only user.* attributes")
+        if name == _XATTR_PREFIX:
+            raise _no_attribute(name)
         if len(name) > 255 or len(value) > _XATTR_VALUE_MAX:
             raise OSError(errno.ERANGE if len(name) > 255 else errno.E2BIG, "attribute too large")
         there = self.index.xattrs.get(ino, name) is not None
         if there and flags & _XATTR_CREATE:
             raise OSError(errno.EEXIST, "attribute exists")
         if not there and flags & _XATTR_REPLACE:
-            raise OSError(errno.ENODATA, "no such attribute")
+            raise _no_attribute(name)
         self._status_changed(ino)  # first, since it looks whether the inode is there
         self.index.xattrs.put(ino, name, value)
 
     def removexattr(self, ino: int, name: bytes) -> None:
         self._may_write()
         if not self.index.xattrs.remove(ino, name):
-            raise OSError(errno.ENODATA, "no such attribute")
+            raise _no_attribute(name)
         self._status_changed(ino)
 
     # -- durability ------------------------------------------------------------------------------------------------
@@ -251,13 +318,23 @@ class Workspace:
     def begin_sync(self) -> list[int]:
         """End the transaction. All done before is durable once each of these descriptors is fdatasynced, in order.
 
-        Bytes come before the rows that name them. The caller duplicates what it needs beyond the next verb, and lets
-        no later fsync succeed once one of them has failed.
+        Bytes come before the rows that name them. The caller duplicates what it needs beyond the next verb, and calls
+        `sync_failed` once one of them has failed.
         """
         if self._staging is None:
             return []
         self._commit_rows()
-        return [*self._staging.unsynced(), self.index.db.sync_fd()]
+        self._sync_names()
+        rows = self.index.db.sync_fd()  # first: whoever asked Staging must sync what it names
+        return [*self._staging.unsynced(), rows]
+
+    def sync_failed(self, error: OSError) -> None:
+        """Durable is from now on what was durable before: no more changes, no more syncs, no more versions.
+
+        The kernel drops the pages that it could not write and tells so once: a second try would succeed without the
+        bytes, and a seal could read what the disk had there before.
+        """
+        self._break(f"the local disk lost writes: {error}")
 
     def housekeep(self) -> None:
         """About once a second: let no more than that depend on this process's memory, and bound memory and WAL."""
@@ -267,12 +344,12 @@ class Workspace:
             self._commit_rows()
         if self._staging is not None and self._staging.dead():
             self._ticks_with_dead += 1
-            if self._ticks_with_dead > _BURY_AFTER:  # no seal job came by that would do it in its worker thread
-                burial = self.begin_burial()
-                burial.sync()
-                self.bury(burial)
+            # no seal job came by that would do it in its worker thread
+            if self._ticks_with_dead > _BURY_AFTER and not self._bury_now():
+                return
         self.index.trim()
         if not self.publishing and self.index.db.wal_bytes() > _WAL_LIMIT:
+            self._sync_names()
             self._in_sql(self.index.db.checkpoint)
 
     def begin_burial(self) -> Burial:
@@ -282,6 +359,7 @@ class Workspace:
         if not dead:
             return Burial((), None)
         self._commit_rows()
+        self._sync_names()
         return Burial(dead, os.dup(self.index.db.sync_fd()))
 
     def bury(self, burial: Burial) -> None:
@@ -303,7 +381,10 @@ class Workspace:
         if self._data.unsealed_windows or (self._staging is not None and self._staging.live):
             raise RuntimeError("a snapshot needs everything sealed")
         self._in_sql(self.index.flush)
-        self._in_sql(self.index.db.checkpoint)
+        self._in_sql(self.index.db.checkpoint)  # with nothing staged there are no names to sync
+        if self._staging is not None:  # the index is durable and needs none of it
+            self._staging.retire(_WORTH_DELETING)
+            self._staging.bury(self._staging.dead())
         self._seen_changes = self.index.db.sql.total_changes
         self.publishing = True
         self.changed = False
@@ -315,13 +396,16 @@ class Workspace:
         While `publishing`, SQLite stays open: its last checkpoint would change the file that is being read. The rows
         are in the WAL all the same.
         """
+        if self._staging is not None and self._staging.live and self._broken is None and not self.publishing:
+            with suppress(OSError):  # a failure breaks the workspace
+                self._sync_names()
         if self._broken is not None:
             self.index.db.drop()  # as after a kill: what is on disk is the last good moment
         elif self.publishing:
             self.index.commit()
         else:
             self.index.close()
-            if self._staging is not None:
+            if self._staging is not None and not self.index.db.wal_bytes():
                 self._staging.bury(self._staging.dead())  # closing made the rows durable
         if self._staging is not None:
             self._staging.close()
@@ -385,11 +469,41 @@ class Workspace:
         """As `_may_write`, for verbs that need space on the local disk."""
         self._may_write()
         assert self._disk is not None
-        self._disk.take(size)
+        try:
+            self._disk.take(size)
+        except OSError:
+            if not self._made_room():
+                raise
+            self._disk.take(size)
+
+    def _made_room(self) -> bool:
+        """Delete what Staging does not need any more, at once: the verb would fail otherwise."""
+        assert self._staging is not None
+        self._staging.retire()
+        if not self._staging.dead():
+            return False
+        return self._bury_now()
+
+    def _bury_now(self) -> bool:
+        burial = self.begin_burial()
+        try:
+            burial.sync()
+        except OSError as error:
+            self.sync_failed(error)
+            return False
+        self.bury(burial)
+        return True
 
     def _commit_rows(self) -> None:
         self._in_sql(self.index.commit)
         self._seen_changes = self.index.db.sql.total_changes
+
+    def _sync_names(self) -> None:
+        assert self._staging is not None
+        try:
+            self._staging.sync_names()
+        except OSError as error:
+            raise self._break(f"the names of staged files could not be synced: {error}") from error
 
     def _in_sql(self, action: Callable[[], None]) -> None:
         """Run what must not fail; if it does, nothing that comes after may claim to be kept."""
@@ -397,15 +511,15 @@ class Workspace:
             raise self._break(self._broken)
         try:
             action()
-        except sqlite3.Error as error:
-            raise self._break(str(error)) from error
+        except Exception as error:  # of SQLite, or a value that it cannot hold: rows are lost in either case
+            raise self._break(str(error) or repr(error)) from error
 
     def _break(self, why: str) -> OSError:
         """No more changes in this process. The directory holds the last good moment, and a new mount resumes there."""
         if self._broken is None:
             self._broken = why
-            log.critical("the index on local disk cannot be written (%s): no more changes until the next mount", why)
-        return OSError(errno.EIO, f"the index on local disk cannot be written: {self._broken}")
+            log.critical("the local disk cannot be written (%s): no more changes until the next mount", why)
+        return OSError(errno.EIO, f"the local disk cannot be written: {self._broken}")
 
     def _accessed(self, inode: Inode) -> None:
         """relatime: note a read after a change, or once a day."""
@@ -444,3 +558,17 @@ class Workspace:
 def _clamped(time_ns: int) -> int:
     """A time that the index can hold, years 1677 to 2262: as kernel file systems clamp to what theirs can."""
     return max(-(1 << 63), min((1 << 63) - 1, time_ns))
+
+
+def _without_privileges(mode: int) -> int:
+    """Without setuid, and without setgid where it is not the mark of mandatory locking: as after a write."""
+    if not stat.S_ISREG(mode):
+        return mode
+    return mode & ~(stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
+
+
+def _no_attribute(name: bytes) -> OSError:
+    """As kernel file systems say it: a prefix alone is no name, and what begins with none is not offered."""
+    if not name.startswith(_XATTR_PREFIXES):
+        return OSError(errno.EOPNOTSUPP, "only user.* attributes")
+    return OSError(errno.EINVAL if name in _XATTR_PREFIXES else errno.ENODATA, "no such attribute")

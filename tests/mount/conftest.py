@@ -6,14 +6,18 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flyteplugins_vol.config import DRIVER_VARIABLE
 from flyteplugins_vol.errors import VolumeError
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount.client import MountClient
+
+DRIVERS = ("wire", "pyfuse3") if find_spec("pyfuse3") else ("wire",)
 
 MEMORY_DAEMON = "tests.mount.memory_daemon"
 
@@ -35,8 +39,15 @@ def spec(tmp_path: Path) -> MountSpec:
 
 
 @pytest.fixture
-def mount(spec: MountSpec) -> Iterator[Mount]:
+def driver() -> str:
+    """The way to the kernel; modules whose tests are about it run over every one."""
+    return "wire"
+
+
+@pytest.fixture
+def mount(spec: MountSpec, driver: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mount]:
     """Mount ``spec`` with changes; whatever happens, it is unmounted at the end of the test."""
+    monkeypatch.setenv(DRIVER_VARIABLE, driver)
     with ExitStack() as mounts:
 
         def start(**changes: Any) -> MountClient:

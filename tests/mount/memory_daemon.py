@@ -20,6 +20,7 @@ from typing import Any
 
 from flyteplugins_vol import errors
 from flyteplugins_vol.model import ROOT_INO, MountSpec
+from flyteplugins_vol.mount import daemon
 from flyteplugins_vol.mount.daemon import main
 from tests.mount.memory_workspace import MemoryWorkspace, Missing
 
@@ -106,6 +107,8 @@ class MemorySession:
         progress({"stage": "open"})
         if "fail-log" in options:
             logging.getLogger(__name__).info("a library says: %s", options["fail-log"])
+        if "hurry" in options:
+            daemon.COMMIT_SECONDS, daemon.GENTLE_SECONDS = 0.3, 0.6
         if "die" in options:
             os.abort()
         if "fail" in options:
@@ -120,19 +123,18 @@ class MemorySession:
         self.sealer.failures = options.get("failures", 0)
         self._keep_tree = "keep-tree" in options
         self._commits = 0
+        self.resumed = "resumed" in options
         self._meta = Path(spec.meta_dir)
 
     def commit(
         self,
         message: str | None,
-        barrier: Callable[[], None],
         call: Callable[..., Any],
         freeze: Callable[[], None],
         thaw: Callable[[], None],
         progress: Callable[[Mapping[str, Any]], None],
     ) -> MemoryRecord:
         progress({"stage": "flush"})
-        barrier()
         if message == "fail":
             raise errors.CommitError("as asked", hint="do not ask")
         freeze()
@@ -145,6 +147,9 @@ class MemorySession:
         wire = {"number": self._commits, "message": message, "tree": _named(tree), "contents": contents}
         (self._meta / f"commit-{self._commits}.json").write_text(json.dumps(wire))
         return MemoryRecord({"number": self._commits, "message": message, "files": len(tree)})
+
+    def written_bytes(self) -> int:
+        return sum(len(data) for data in self.workspace.content.values())
 
     def status(self) -> dict[str, Any]:
         return {"commits": self._commits, "sealed": self.sealer.sealed, "housekept": self.workspace.housekept}

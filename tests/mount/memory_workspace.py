@@ -46,6 +46,7 @@ class MemoryWorkspace:
         self.housekept = 0
         self.syncs = 0
         self.sync_fds: list[int] = []
+        self.lost: OSError | None = None
         self._next = ROOT_INO
         self._new(stat.S_IFDIR | 0o755, Caller(os.getuid(), os.getgid()), parent=ROOT_INO)
 
@@ -203,6 +204,9 @@ class MemoryWorkspace:
 
     def room(self) -> bool:
         return self.limit is None or self.staged < self.limit
+
+    def sync_failed(self, error: OSError) -> None:
+        self.lost = error
 
     def begin_sync(self) -> list[int]:
         self.syncs += 1

@@ -12,9 +12,14 @@ import pytest
 
 from flyteplugins_vol.errors import CommitError
 from flyteplugins_vol.mount.client import MountClient
-from tests.mount.conftest import Mount, committed
+from tests.mount.conftest import DRIVERS, Mount, committed
 
 pytestmark = pytest.mark.fuse
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture

@@ -313,6 +313,43 @@ def test_a_signal_keeps_or_commits(mount: Mount, number: int, autocommit: float 
     assert_gone(client, pid)
 
 
+def test_a_store_that_hangs_does_not_hold_up_the_end(mount: Mount) -> None:
+    client = mount(autocommit=3600.0, store_options={"hang-in-commit": True, "hurry": True})
+    pid = client.status()["pid"]
+    (client.mount_path / "file").write_text("hello")
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: not is_running(pid))
+    assert closed(client) == "keep=True"
+    assert "is given up: what was written is kept" in Path(client.spec.log_path or "").read_text()
+    client.unmount()
+    assert_gone(client, pid)
+
+
+@pytest.mark.parametrize("how", ["leave", "unmount"])
+def test_only_who_leaves_has_autocommit_publish(mount: Mount, how: str) -> None:
+    client = mount(autocommit=3600.0)
+    (client.mount_path / "file").write_text("hello")
+    getattr(client, how)()
+    assert Path(client.spec.meta_dir, "commit-1.json").exists() == (how == "leave")
+    assert closed(client) == "keep=True"
+
+
+def test_what_an_earlier_process_left_is_published_with_the_rest(mount: Mount) -> None:
+    client = mount(autocommit=3600.0, store_options={"resumed": True})
+    client.leave()
+    assert Path(client.spec.meta_dir, "commit-1.json").exists()
+
+
+def test_autocommit_comes_when_so_much_is_written(mount: Mount) -> None:
+    client = mount(autocommit_bytes=1_000_000)
+    (client.mount_path / "a").write_bytes(bytes(900_000))
+    (client.mount_path / "b").write_bytes(bytes(200_000))
+    until(lambda: Path(client.spec.meta_dir, "commit-1.json").exists())
+    (client.mount_path / "c").write_bytes(bytes(100_000))
+    time.sleep(1.2)
+    assert not Path(client.spec.meta_dir, "commit-2.json").exists()
+
+
 # --- the client's own end ------------------------------------------------------------------------------------------
 
 CLIENT = """
@@ -320,7 +357,8 @@ import os, sys, time
 sys.path.insert(0, {repository!r})
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount.client import MountClient
-spec = MountSpec("0123456789abcdef", "test", "memory://test", {mount!r}, {meta!r}, {cache!r}, timeout=30.0)
+places = {mount!r}, {meta!r}, {cache!r}
+spec = MountSpec("0123456789abcdef", "test", "memory://test", *places, timeout=30.0, autocommit={autocommit})
 client = MountClient.spawn(spec, daemon={daemon!r})
 (client.mount_path / "file").write_text("hello")
 print(client.status()["pid"], flush=True)
@@ -338,6 +376,7 @@ class Client:
             mount=spec.mount_path,
             meta=spec.meta_dir,
             cache=spec.cache_dir,
+            autocommit=spec.autocommit,
             daemon=MEMORY_DAEMON,
             then=then,
         )
@@ -371,6 +410,15 @@ def test_a_client_that_is_signalled(spec: MountSpec, number: int) -> None:
     client.process.send_signal(number)
     client.wait()
     client.assert_nothing_left()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_client_that_is_signalled_with_autocommit(spec: MountSpec, number: int) -> None:
+    client = Client(replace(spec, autocommit=3600.0), "time.sleep(60)")
+    client.process.send_signal(number)
+    client.wait()
+    until(lambda: not is_running(client.daemon))
+    assert Path(spec.meta_dir, "commit-1.json").exists()
 
 
 def test_a_client_that_is_killed_with_an_open_file_keeps_what_it_wrote(spec: MountSpec) -> None:

@@ -15,9 +15,14 @@ from pathlib import Path
 import pytest
 
 from flyteplugins_vol.mount.client import MountClient
-from tests.mount.conftest import Mount
+from tests.mount.conftest import DRIVERS, Mount
 
 pytestmark = pytest.mark.fuse
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture
@@ -318,7 +323,7 @@ def warm(client: MountClient, root: Path) -> MountClient:
     return client
 
 
-def test_the_requests_of_a_small_file(warm: MountClient, root: Path) -> None:
+def test_the_requests_of_a_small_file(warm: MountClient, root: Path, driver: str) -> None:
     directory = root / "dir"
     directory.mkdir()
     before = requests(warm)
@@ -326,12 +331,13 @@ def test_the_requests_of_a_small_file(warm: MountClient, root: Path) -> None:
         fd = os.open(directory / f"{number}", os.O_CREAT | os.O_WRONLY, 0o644)
         os.write(fd, b"x" * 1024)
         os.close(fd)
-    # RELEASE is sent when the file is closed, and nobody waits for it
-    wait_for(warm, "release", before["release"] + 100)
-    assert counted(warm, before) == dict.fromkeys(("lookup", "create", "write", "setattr", "release"), 100)
+    if driver == "pyfuse3":  # RELEASE is sent when the file is closed, and nobody waits for it
+        wait_for(warm, "release", before["release"] + 100)
+    made = ("mknod",) if driver == "wire" else ("create", "release")
+    assert counted(warm, before) == dict.fromkeys(("lookup", *made, "write", "setattr"), 100)
 
 
-def test_reading_a_file_again_needs_open_and_release_only(warm: MountClient, root: Path) -> None:
+def test_the_requests_of_reading_a_file_again(warm: MountClient, root: Path, driver: str) -> None:
     (root / "file").write_bytes(b"x" * 1024)
     os.stat(root / "file")
     before = requests(warm)
@@ -339,6 +345,9 @@ def test_reading_a_file_again_needs_open_and_release_only(warm: MountClient, roo
         fd = os.open(root / "file", os.O_RDONLY)
         assert len(os.read(fd, 4096)) == 1024
         os.close(fd)
+    if driver == "wire":
+        assert counted(warm, before) == {}
+        return
     wait_for(warm, "release", before["release"] + 100)
     assert counted(warm, before) == {"open": 100, "release": 100}
 

@@ -37,9 +37,8 @@ class Kernel:
         self.fetcher = MemoryFetcher(self.workspace)
         self.scheduler = Scheduler()
         self.notices = 0
-        self.ops = Operations(
-            self.workspace, self.fetcher, self.scheduler, error=RefusedError, secret=SECRET, staged=self._notice
-        )
+        self.ops = Operations(self.workspace, self.fetcher, self.scheduler, error=RefusedError, staged=self._notice)
+        self.ops.secret = SECRET
         self._until_end: list[Task] = []
         self._thread = threading.Thread(target=lambda: self.scheduler.run(self.scheduler.wait_in(self._until_end)))
         self._thread.start()
@@ -343,6 +342,27 @@ def test_fsyncs_that_come_while_one_is_under_way_share_the_next(kernel: Kernel, 
     assert kernel.workspace.syncs == 2
 
 
+def test_a_program_that_is_killed_in_its_fsync_harms_nobody_elses(kernel: Kernel, disk: Disk) -> None:
+    tasks: list[Task] = []
+
+    async def sync_and_say_who() -> None:
+        assert kernel.scheduler.current is not None
+        tasks.append(kernel.scheduler.current)
+        await kernel.ops.fsync(ROOT_INO)
+
+    killed = kernel.start(sync_and_say_who())
+    assert disk.entered.acquire(timeout=10)
+    other = kernel.start(kernel.ops.fsync(ROOT_INO))
+    kernel.scheduler.call(kernel.scheduler.interrupt, tasks[0])
+    with pytest.raises(RefusedError) as refused:
+        killed.result(10)
+    assert refused.value.number == errno.EINTR
+    disk.gate.release(10)
+    other.result(10)
+    kernel.ask(kernel.ops.fsync(ROOT_INO))
+    assert len(disk.synced) == 3
+
+
 @pytest.mark.logs_warnings
 def test_after_a_lost_write_no_fsync_succeeds(kernel: Kernel, disk: Disk) -> None:
     disk.error = OSError(errno.EIO, "lost")
@@ -384,16 +404,15 @@ def test_a_listing_has_every_entry_once_whatever_fits_in_a_reply(kernel: Kernel,
     for name in names:
         kernel.file(name)
     known = dict(kernel.workspace.known)
-    handle = kernel.ask(kernel.ops.opendir(ROOT_INO))
+    handle = ROOT_INO
     assert whole(kernel, handle, room) == [b".", b"..", *names]
     assert kernel.workspace.known == {ino: count + 1 for ino, count in known.items()}, "all known but the dots"
-    kernel.ask(kernel.ops.releasedir(handle))
 
 
 def test_entries_that_come_and_go_do_not_disturb_the_others(kernel: Kernel) -> None:
     for name in (b"b", b"d", b"f", b"h"):
         kernel.file(name)
-    handle = kernel.ask(kernel.ops.opendir(ROOT_INO))
+    handle = ROOT_INO
     first = listing(kernel, handle, 0, 4)
     assert [name for name, _ in first] == [b".", b"..", b"b", b"d"]
     kernel.ask(kernel.ops.unlink(ROOT_INO, b"d"))
@@ -407,7 +426,7 @@ def test_entries_that_come_and_go_do_not_disturb_the_others(kernel: Kernel) -> N
 def test_a_removed_directory_lists_its_dots(kernel: Kernel) -> None:
     parent = kernel.ask(kernel.ops.mkdir(ROOT_INO, b"p", 0o755, ME))
     child = kernel.ask(kernel.ops.mkdir(parent.ino, b"c", 0o755, ME))
-    handle = kernel.ask(kernel.ops.opendir(child.ino))
+    handle = child.ino
     kernel.ask(kernel.ops.rmdir(parent.ino, b"c"))
     kernel.ask(kernel.ops.rmdir(ROOT_INO, b"p"))
     kernel.ask(kernel.ops.forget(parent.ino, 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,22 +39,22 @@ def spawn(**changes):
 
 
 @pytest.fixture
-def base(tmp_path: Path) -> Iterator[Path]:
-    """A directory of the user's, and a FUSE device that the user may open."""
-    mode = os.stat("/dev/fuse").st_mode & 0o7777
-    for directory in [tmp_path, *tmp_path.parents][:3]:
-        directory.chmod(0o755)
+def base(tmp_path: Path) -> Path:
+    """A directory of the user's, below such as everybody may pass."""
+    for directory in (tmp_path, *tmp_path.parents):
+        mode = stat.S_IMODE(directory.stat().st_mode)
+        if mode & 0o001:
+            break
+        directory.chmod(mode | 0o055)
     base = tmp_path / "user"
     base.mkdir()
     os.chown(base, USER, USER)
-    os.chmod("/dev/fuse", 0o666)
-    yield base
-    os.chmod("/dev/fuse", mode)
+    return base
 
 
 def run(base: Path, script: str) -> None:
-    """Run the script as the user, in a mount namespace of its own where Python and the repository can be reached."""
-    lines = [*_open_up([sys.base_prefix, sys.prefix, str(REPOSITORY)])]
+    """Run the script as the user, in a mount namespace of its own: with Python, the repository and the FUSE device."""
+    lines = [*_open_up([sys.base_prefix, sys.prefix, str(REPOSITORY)]), *_device_for_everybody()]
     user = f"setpriv --reuid={USER} --regid={USER} --clear-groups --"
     lines.append(shlex.join([*user.split(), sys.executable, "-c", BEGIN + script, str(base)]))
     command = ["unshare", "-m", "--propagation", "slave", "sh", "-ec", "\n".join(lines)]
@@ -74,6 +75,14 @@ def _open_up(paths: list[str]) -> Iterator[str]:
         for number, path in enumerate(inside):
             yield f"mkdir -p {shlex.quote(path)} && mount --bind $stash/{number} {shlex.quote(path)}"
         yield "umount -l $stash && rmdir $stash"
+
+
+def _device_for_everybody() -> Iterator[str]:
+    """Shell lines that put one in the place of ``/dev/fuse``, which some machines keep for root."""
+    number = os.stat("/dev/fuse").st_rdev
+    yield "devices=$(mktemp -d /tmp/devices-XXXXXX) && mount -t tmpfs -o mode=755 none $devices"
+    yield f"mknod -m 666 $devices/fuse c {os.major(number)} {os.minor(number)}"
+    yield "mount --bind $devices/fuse /dev/fuse && umount -l $devices && rmdir $devices"
 
 
 def test_from_spawn_to_unmount(base: Path) -> None:

@@ -77,6 +77,21 @@ def test_a_log_file_is_deleted_when_all_of_it_is_free_and_buried(tmp_path: Path)
     assert staging.read(positions[-1], 1000) == noise(19)
 
 
+def test_the_present_log_file_goes_only_when_nothing_in_it_is_needed_and_it_is_worth_it(tmp_path: Path) -> None:
+    staging = Staging(str(tmp_path))
+    first, second = staging.append(noise(1)), staging.append(noise(2))
+    staging.free(first, 1000)
+    staging.retire()
+    assert not staging.dead()
+    staging.free(second, 1000)
+    staging.retire(least=2001)
+    assert not staging.dead()
+    staging.retire(least=2000)
+    buried(staging)
+    assert logs(tmp_path) == []
+    assert staging.append(noise(3)) > second
+
+
 def test_a_reader_keeps_what_is_freed_meanwhile(tmp_path: Path) -> None:
     staging = Staging(str(tmp_path))
     positions = [staging.append(noise(i)) for i in range(20)]
@@ -134,10 +149,10 @@ def test_a_full_disk_leaves_nothing_half_accounted(
             return real(fd, data[:partial], at)
         raise OSError(errno.ENOSPC, "full")
 
-    monkeypatch.setattr(staging_module.os, "pwrite", full)
+    monkeypatch.setattr(staging_module, "pwrite", full)
     with pytest.raises(OSError, match="full"):
         staging.append(noise(2))
-    monkeypatch.setattr(staging_module.os, "pwrite", real)
+    monkeypatch.setattr(staging_module, "pwrite", real)
     assert staging.live == 1000
     second = staging.append(noise(3))
     assert (staging.read(first, 1000), staging.read(second, 1000)) == (noise(1), noise(3))
@@ -145,7 +160,7 @@ def test_a_full_disk_leaves_nothing_half_accounted(
 
 def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.pwrite
-    monkeypatch.setattr(staging_module.os, "pwrite", lambda fd, data, at: real(fd, bytes(data)[:77], at))
+    monkeypatch.setattr(staging_module, "pwrite", lambda fd, data, at: real(fd, bytes(data)[:77], at))
     staging = Staging(str(tmp_path))
     assert staging.read(staging.append(noise(1)), 1000) == noise(1)
 
@@ -197,13 +212,13 @@ def test_a_write_over_a_window_border_is_short_or_nothing(tmp_path: Path, monkey
             raise OSError(errno.ENOSPC, "full")
         return real(fd, data, at)
 
-    monkeypatch.setattr(staging_module.os, "pwrite", small_disk)
+    monkeypatch.setattr(staging_module, "pwrite", small_disk)
     assert volume.workspace.write(ino, border - 1000, noise(1, 2000)) == 1000
     inode = volume.workspace.getattr(ino)
     assert (inode.size, inode.allocated) == (border, 1000)
     with pytest.raises(OSError, match="full"):
         volume.workspace.write(ino, border - 1000, noise(2, 2000))
-    monkeypatch.setattr(staging_module.os, "pwrite", real)
+    monkeypatch.setattr(staging_module, "pwrite", real)
     volume.workspace.setattr(ino, AttrChange(size=border + 10), ME)
     assert volume.read(ino, border - 1000, 2000) == noise(1, 1000) + bytes(10)
     volume.check_staging()

@@ -1,14 +1,15 @@
-"""An open directory: what its cookies mean.
+"""Listings of directories: what the kernel's cookies mean. No open directory is needed for it.
 
-A cookie is the number of entries before a place in the listing: 0 the start, 1 after ``.``, 2 after ``..``, 2 + n after
-n names. Names come in byte order and a listing continues after a *name*, so entries that appear or vanish never make
-another one come twice or not at all. To go back (seekdir) the handle remembers the last `WINDOW` names exactly, and
-every `STEP`-th before them; from there it counts.
+A cookie is the number of a listing and a place in it, which is the number of entries before: 0 the start, 1 after
+``.``, 2 after ``..``, 2 + n after n names. Names come in byte order and a listing continues after a *name*, so entries
+that appear or vanish never make another one come twice or not at all. To go back (seekdir) a listing remembers the last
+`WINDOW` names exactly, and every `STEP`-th before them; from there it counts. Whoever asks for place 0 begins a new
+listing; the last `KEPT` are remembered, and in one that was forgotten places are counted from the start.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 from flyteplugins_vol.model import Inode
@@ -16,28 +17,49 @@ from flyteplugins_vol.model import Inode
 WINDOW = 8192
 STEP = 1024
 DOTS = 2
+KEPT = 1024
+PLACES = 1 << 32
+"""More than a directory has names."""
 FIRST_BATCH = 26  # what fits in one page, the smallest reply that kernels ask for
 
 ReadNames = Callable[[bytes | None, int], Sequence[tuple[bytes, Inode]]]
 """Entries after a name, at most so many: `Workspace.readdir` of one directory."""
 
 
-class DirectoryHandle:
-    """Cookies of one `opendir`."""
+class Listings:
+    """The listings that are under way, and the last that were."""
 
-    __slots__ = ("_checkpoints", "_first", "_names", "batch", "ino")
+    def __init__(self) -> None:
+        self._known: OrderedDict[int, Listing] = OrderedDict()
+        self._last = 0
 
-    def __init__(self, ino: int) -> None:
+    def at(self, cookie: int, ino: int) -> tuple[Listing, int]:
+        """The listing of a cookie and the place in it; a new listing of the directory for cookie 0."""
+        number, place = divmod(cookie, PLACES)
+        if not cookie:
+            self._last = number = self._last % (PLACES >> 1) + 1
+        listing = self._known.get(number)
+        if listing is None or listing.ino != ino:
+            listing = self._known[number] = Listing(ino, number * PLACES)
+            if len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        else:
+            self._known.move_to_end(number)
+        return listing, place
+
+
+class Listing:
+    """One listing of a directory. Cookies of its places are ``base`` plus the place."""
+
+    __slots__ = ("_checkpoints", "_first", "_names", "base", "batch", "ino")
+
+    def __init__(self, ino: int, base: int = 0) -> None:
         self.ino = ino
+        self.base = base
         self.batch = FIRST_BATCH  # entries worth reading at once: as many as the last reply held, and one
         self._first = 0  # ordinal of the window's first name
         self._names: deque[bytes] = deque(maxlen=WINDOW)
         self._checkpoints: list[bytes] = []  # names with ordinals STEP - 1, 2 * STEP - 1, …
-
-    def rewind(self) -> None:
-        self._first = 0
-        self._names.clear()
-        self._checkpoints.clear()
 
     def name_before(self, count: int, read: ReadNames) -> bytes | None:
         """The name that ``count`` names end with, None for 0. Outside the window it is counted with ``read``."""
