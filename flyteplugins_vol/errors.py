@@ -8,6 +8,7 @@
     │   ├── NotMountedError         the call needs a mounted volume
     │   ├── AlreadyMountedError     this handle is mounted already
     │   ├── NothingCommittedError   there is no version yet to fork or to name
+    │   ├── EncryptionKeyError      the secret of an encrypted store is missing, or another, or not called for
     │   └── HandleClosedError       the handle was finalized or abandoned
     ├── SetupError                  this machine is not ready: repair it
     │   ├── FuseMissingError        no /dev/fuse, or it may not be opened
@@ -21,6 +22,7 @@
     │   └── ObjectMissingError      an object that must exist does not
     ├── ConflictError               somebody else was there first
     │   ├── VolumeBusyError         the volume is mounted read-write elsewhere
+    │   ├── LeaseLostError          somebody else writes to the volume by now: this writer was paused or cut off
     │   └── RefMovedError           the ref no longer names the version that this commit builds on
     ├── DamageError                 stored bytes are not what was written
     │   ├── RecordDamagedError      a version record is altered or malformed
@@ -36,7 +38,7 @@ from the daemon to its client by `to_wire` and `from_wire`, as itself.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 
 class VolumeError(Exception):
@@ -82,6 +84,10 @@ class AlreadyMountedError(UsageError):
 
 class NothingCommittedError(UsageError):
     kind = "nothing-committed"
+
+
+class EncryptionKeyError(UsageError):
+    kind = "encryption-key"
 
 
 class HandleClosedError(UsageError):
@@ -136,6 +142,10 @@ class VolumeBusyError(ConflictError):
     kind = "volume-busy"
 
 
+class LeaseLostError(ConflictError):
+    kind = "lease-lost"
+
+
 class RefMovedError(ConflictError):
     kind = "ref-moved"
 
@@ -168,10 +178,13 @@ class CommitError(VolumeError):
     kind = "commit"
 
 
-def from_wire(wire: dict[str, Any]) -> VolumeError:
-    """The error that `VolumeError.to_wire` described; an unknown kind becomes a plain `VolumeError`."""
-    cls = _by_kind(VolumeError).get(wire.get("kind", ""), VolumeError)
-    return cls(wire.get("message", "unknown error"), hint=wire.get("hint", ""))
+def from_wire(wire: Any) -> VolumeError:
+    """The error that `VolumeError.to_wire` described; an unknown kind, or no description, is a plain `VolumeError`."""
+    if not isinstance(wire, dict):
+        return VolumeError(f"unknown error: {wire!r}"[:1000])
+    wire = cast("dict[str, Any]", wire)
+    cls = _by_kind(VolumeError).get(str(wire.get("kind", "")), VolumeError)
+    return cls(str(wire.get("message", "unknown error")), hint=str(wire.get("hint", "")))
 
 
 def _by_kind(cls: type[VolumeError]) -> dict[str, type[VolumeError]]:

@@ -108,11 +108,18 @@ class MountSpec:
     allow_other: bool = False
     warmup: tuple[str, ...] = ()
     autocommit: float | None = None  # seconds between commits
+    autocommit_bytes: int | None = None  # written bytes between commits
     log_path: str | None = None
     author: str | None = None
     produced_by: Mapping[str, Any] | None = None
     resume: bool = True
+    lease_seconds: float = 30.0  # for which a lease is lent and then renewed; 0: none is taken
     high_throughput: bool = False  # for very many files: more memory, less time for each
+
+    @property
+    def autocommits(self) -> bool:
+        """Whether changes are published without being asked for each time, and when the mount ends."""
+        return self.autocommit is not None or self.autocommit_bytes is not None
 
     def to_wire(self) -> dict[str, Any]:
         return asdict(self)

@@ -46,6 +46,7 @@ class Driven:
         values: dict[str, Any] = {
             "volume_id": uuid4().hex[:16], "volume_name": "test", "store_url": store.url, "mount_path": "/nowhere",
             "meta_dir": str(directory / "meta"), "cache_dir": str(directory / "cache"), "upload_delay": 0.0,
+            "lease_seconds": 0.0,
         }  # fmt: skip
         return cls(directory, store, MountSpec(**{**values, **spec}), window=window)
 
@@ -91,7 +92,7 @@ class Driven:
         return self.fork(base, read_only=True, **changes)
 
     def commit(self, message: str | None = None) -> VersionRecord:
-        return self.session.commit(message, _nothing, self.call, _nothing, _nothing, _ignore)
+        return self.session.commit(message, self.call, _nothing, _nothing, _ignore)
 
     def seal(self, *, everything: bool = True) -> bool:
         return self.session.sealer.run_once(everything)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
 
-from flyteplugins_vol.errors import IndexDamagedError
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.segments import Segments, checkout_segments, hash_file
-from flyteplugins_vol.index.database import IndexDatabase
+from flyteplugins_vol.index.check import check_published
+from flyteplugins_vol.portable import fchmod, free_bytes, private_directory, private_opener
 from flyteplugins_vol.store.base import ObjectStore
 
 _KEPT = 8  # indexes of versions that the cache keeps
@@ -20,17 +21,19 @@ class IndexCache:
 
     def __init__(self, cache_dir: str) -> None:
         self._root = os.path.join(cache_dir, "index")
-        os.makedirs(self._root, mode=0o700, exist_ok=True)
+        private_directory(self._root)  # what lies there is believed: see `_unharmed`
 
     def checkout(self, store: ObjectStore, record: VersionRecord) -> tuple[str, Segments]:
         """Path of the version's index, not to be written to, and its segments."""
         path = self._path(record)
         segments = self._unharmed(path, record)
         if segments is None:
+            if record.index.size > free_bytes(self._root):  # a record of some KB can claim 64 GiB
+                raise OSError(errno.ENOSPC, f"no room for an index of {record.index.size} bytes", self._root)
             with tempfile.TemporaryDirectory(dir=self._root, prefix="new-") as room:
                 made = os.path.join(room, "index.db")
                 segments = checkout_segments(store, record.index, made)
-                _check_published(made)
+                check_published(made)
                 self._enter(made, path, segments)
         return path, segments
 
@@ -45,7 +48,7 @@ class IndexCache:
         return os.path.join(self._root, f"{record.locator.hash}.db")
 
     def _enter(self, made: str, path: str, segments: Segments) -> None:
-        with open(made + ".hashes", "wb") as file:
+        with open(made + ".hashes", "wb", opener=private_opener) as file:
             file.write(b"".join(segments.hashes))
         os.replace(made + ".hashes", path + ".hashes")
         os.replace(made, path)
@@ -71,10 +74,10 @@ class IndexCache:
                     os.unlink(path)
 
 
-def copy_file(source: str, target: str) -> None:
-    """Copy a file, by reference where the file system can (copy_file_range)."""
+def copy_file(source: str, target: str, *, durable: bool = False) -> None:
+    """Copy a file, by reference where the file system can (copy_file_range). ``durable``: on disk on return."""
     with open(source, "rb", buffering=0) as a, open(target, "wb", buffering=0) as b:
-        os.fchmod(b.fileno(), 0o600)
+        fchmod(b.fileno(), 0o600)
         left = os.fstat(a.fileno()).st_size
         try:
             while left > 0:
@@ -86,16 +89,8 @@ def copy_file(source: str, target: str) -> None:
             a.seek(0)
             b.seek(0)
             shutil.copyfileobj(a, b, 1 << 20)
-
-
-def _check_published(path: str) -> None:
-    """A version has no staged bytes: an index that says otherwise would make us read files of its choice."""
-    db = IndexDatabase.open(path, read_only=True)
-    try:
-        if db.sql.execute("SELECT 1 FROM staged LIMIT 1").fetchone() is not None:
-            raise IndexDamagedError(f"the index {path} has staged extents", hint="use another version")
-    finally:
-        db.close()
+        if durable:
+            os.fsync(b.fileno())
 
 
 def _age(entry: os.DirEntry[str]) -> float:

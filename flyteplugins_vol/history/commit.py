@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
-from flyteplugins_vol.errors import CommitError, ObjectMissingError, RefMovedError, VolumeError
+from flyteplugins_vol.errors import CommitError, ConflictError, ObjectMissingError, RefMovedError
+from flyteplugins_vol.history.lease import LeaseKeeper
 from flyteplugins_vol.history.record import VersionRecord, load_record
-from flyteplugins_vol.history.refs import move_ref, read_ref, ref_key
+from flyteplugins_vol.history.refs import Ref, move_ref, read_ref, ref_key
 from flyteplugins_vol.history.segments import Segments, publish_segments
 from flyteplugins_vol.store.base import ObjectStore
-from flyteplugins_vol.store.container import PACK, object_key, renewed
+from flyteplugins_vol.store.container import PACK, object_key, renewed, upload
 from flyteplugins_vol.workspace.sealing import Call, Sealer
 from flyteplugins_vol.workspace.workspace import Workspace
 
@@ -66,16 +67,20 @@ class Committer:
 
     def __init__(
         self, store: ObjectStore, workspace: Workspace, sealer: Sealer, line: Line,
-        base: Base, on_published: Callable[[Base], None],
+        base: Base, lease: LeaseKeeper | None, on_published: Callable[[Base], None],
     ) -> None:  # fmt: skip
+        """``lease``: None for a writer that keeps nobody out, and is not kept out itself."""
         self._store = store
         self._workspace = workspace
         self._sealer = sealer
         self._line = line
         self._base = base
+        self._lease = lease
         self._on_published = on_published
         self._stored_before = 0
         self._lock = threading.Lock()
+        self._stopped = False
+        self._moving = threading.Lock()  # held while the ref is on its way: the one request that publishes
 
     @property
     def base(self) -> VersionRecord | None:
@@ -87,16 +92,15 @@ class Committer:
         self._line = replace(self._line, produced_by=produced_by)
 
     def commit(
-        self, message: str | None, barrier: Callable[[], None], call: Call,
+        self, message: str | None, call: Call,
         freeze: Callable[[], None], thaw: Callable[[], None], progress: Progress,
     ) -> VersionRecord:  # fmt: skip
-        """Publish the workspace as it is once ``barrier`` has run. Blocks; not in the owner thread.
+        """Publish the workspace as it is. Blocks; not in the owner thread.
 
-        Everything that was closed or synced before the call is in the version. Raises `StoreError`, `RefMovedError`,
+        Everything that was closed or synced before the call is in the version. Raises `StoreError`, `ConflictError`,
         `CommitError`; the workspace is as before then, and the next commit tries again.
         """
         with self._lock:
-            barrier()
             if self.base is not None and self._nothing_to_do(call, message):
                 return self.base
             if time.time() - self._base.seen > _TRUSTED:
@@ -113,6 +117,18 @@ class Committer:
                 call(self._release)
             return record
 
+    def stop(self, seconds: float) -> bool:
+        """Publish nothing any more; whether that is certain. Any thread.
+
+        A commit that is under way fails before it moves the ref. Where that request has left already, it is waited for,
+        but not for longer than ``seconds``: a store that hangs decides by itself.
+        """
+        self._stopped = True
+        certain = self._moving.acquire(timeout=seconds)
+        if certain:
+            self._moving.release()
+        return certain
+
     def publish(self, snapshot: Snapshot, message: str | None, progress: Progress) -> tuple[VersionRecord, Segments]:
         """Index object, version record, ref, in this order. The packs are in the Store already."""
         progress({"phase": "index"})
@@ -125,6 +141,7 @@ class Committer:
             "new_index_bytes": published.bytes,
         })  # fmt: skip
         progress({"phase": "version"})
+        self._check_wanted()
         if not self._store.create(record.locator.key, record.encode()):
             raise CommitError(f"{record.locator} exists with other content", hint="report this: it cannot happen")
         self._move_ref(record)
@@ -147,7 +164,7 @@ class Committer:
                     hint="copy the files that can still be read to a new volume",
                 )
             again = renewed(PACK, name, data)
-            self._store.create(object_key(PACK, again.name), again.data)
+            upload(self._store, PACK, again)
             call(blocks.rename_pack, number, again.name)
         self._base = replace(self._base, seen=time.time())
 
@@ -180,16 +197,14 @@ class Committer:
 
     def _nothing_to_do(self, call: Call, message: str | None) -> bool:
         """Whether the version to be would equal the one that this volume has already."""
-        own = self.base is not None and self.base.volume_id == self._line.volume_id
-        return own and message is None and not call(lambda: self._workspace.changed)
+        return self._own and message is None and not call(lambda: self._workspace.changed)
 
     def _record(self, segments: Segments, message: str | None, stats: Mapping[str, int]) -> VersionRecord:
         line, base = self._line, self.base
-        own = base is not None and base.volume_id == line.volume_id
         return VersionRecord(
             volume_name=line.volume_name,
             volume_id=line.volume_id,
-            sequence=base.sequence + 1 if own and base is not None else 1,
+            sequence=base.sequence + 1 if self._own and base is not None else 1,
             index=segments.map,
             parents=(str(base.locator),) if base is not None else (),
             created=datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z"),
@@ -204,20 +219,49 @@ class Committer:
     def _move_ref(self, record: VersionRecord) -> None:
         key = ref_key(record.volume_name, record.volume_id)
         there = read_ref(self._store, key)
+        fence = self._fence(record, there)
         base = self.base
-        expected = base.locator.file if base is not None and base.volume_id == record.volume_id else None
+        expected = base.locator.file if base is not None and self._own else None
         # A ref that this workspace wrote names a commit of its own whose answer was lost: it failed for whoever asked.
         ours = there is not None and there.writer == self._line.writer
         if ours or (there.version if there is not None else None) == expected:
             tag = there.tag if there is not None else None
-            if move_ref(self._store, key, record.locator, self._line.writer, tag) is not None:
-                return
+            with self._moving:
+                self._check_wanted()
+                if move_ref(self._store, key, record.locator.file, self._line.writer, tag, fence) is not None:
+                    return
             there = read_ref(self._store, key)
+            self._fence(record, there)
         raise RefMovedError(
             f"somebody else committed to volume {record.volume_name} ({record.volume_id}) meanwhile: its ref names "
             f"{there.version if there is not None else 'nothing'}, this commit builds on {expected or 'nothing'}",
-            hint=f"nothing is lost: what you committed is the version {record.locator}; load it and fork it",
+            hint=_saved_as(record),
         )
+
+    def _check_wanted(self) -> None:
+        if self._stopped:
+            raise CommitError(
+                "the mount ended while it committed: nothing is published",
+                hint="finalize a volume, or wait for its commit, to keep what was written",
+            )
+
+    def _fence(self, record: VersionRecord, there: Ref | None) -> int:
+        """The fence to move the ref with. Raises what keeps this writer from doing so."""
+        if self._lease is None or (there is None and not self._own and not self._lease.begun):
+            return there.fence if there is not None else 0  # a first version: nobody else can know of the volume
+        try:
+            fence = self._lease.fence()
+            if there is not None and there.fence > fence:
+                raise self._lease.lease.taken_over()
+        except ConflictError as error:
+            error.hint = _saved_as(record)
+            raise
+        return fence
+
+    @property
+    def _own(self) -> bool:
+        """Whether the base is a version of the volume itself, not of the one that it was forked from."""
+        return self.base is not None and self.base.volume_id == self._line.volume_id
 
     def _mark_changed(self) -> None:
         self._workspace.changed = True
@@ -226,12 +270,5 @@ class Committer:
         self._workspace.publishing = False
 
 
-def as_commit_error(error: BaseException, log_path: str | None) -> VolumeError:
-    """The error that a failed commit shows: ours as it is, anything else with where to look."""
-    if isinstance(error, VolumeError):
-        return error
-    where = f", details in {log_path}" if log_path else ""
-    return CommitError(
-        f"the commit failed: {type(error).__name__}: {error}{where}",
-        hint="the mount lives on and the data is kept on local disk: commit again",
-    )
+def _saved_as(record: VersionRecord) -> str:
+    return f"nothing is lost: what you committed is the version {record.locator}; load it and fork it"

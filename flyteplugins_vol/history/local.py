@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from flyteplugins_vol.errors import LocalDirectoryError
+from flyteplugins_vol.portable import private_directory, private_opener, sync_directory
 
 
 @dataclass
@@ -19,7 +23,22 @@ class WorkspaceState:
     base: str | None  # locator of the version that the index builds on
     seen: float = 0.0  # when that version's record was read or written, seconds since 1970
     first_pack: int = 1  # number in the index of the first pack that the base does not name
+    volume_name: str = ""
+    store_url: str = ""
+    attempt: str | None = None  # of a task: see `attempt_of`
+    clean: bool = False  # it ended in order, with nothing that is in no version
     format: int = 1
+
+
+def attempt_of(produced_by: Mapping[str, Any] | None) -> str | None:
+    """A name for one attempt at one task, equal for whoever runs in it; None outside of tasks."""
+    if produced_by is None:
+        return None
+    return json.dumps({name: produced_by[name] for name in _ATTEMPT if name in produced_by})
+
+
+_ATTEMPT = ("sdk", "org", "project", "domain", "run", "action", "task", "attempt")
+_ASIDE = "~"  # before a number, at the end of a directory's name; no volume's name has it
 
 
 class WorkspaceDirectory:
@@ -28,13 +47,21 @@ class WorkspaceDirectory:
         self.index = os.path.join(path, "index.db")
         self.staging = os.path.join(path, "staging")
         self._state = os.path.join(path, "state.json")
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        private_directory(path, ours=False)
 
     def load(self, volume_id: str) -> WorkspaceState | None:
         """The state of an earlier process with the same volume, if it left one.
 
         Raises `LocalDirectoryError` for a state that is not ours to take up, nor to throw away.
         """
+        state = self.state()
+        if state is not None and state.volume_id != volume_id:
+            raise self._strange(f"it belongs to volume {state.volume_id}")
+        return state
+
+    def state(self) -> WorkspaceState | None:
+        """What an earlier process left here, of whatever volume. Raises `LocalDirectoryError`."""
+        self._finish_setting_aside()
         try:
             with open(self._state, encoding="utf-8") as file:
                 state = WorkspaceState(**json.load(file))
@@ -44,8 +71,6 @@ class WorkspaceDirectory:
             raise self._strange(f"its state.json cannot be read: {error}") from error
         if state.format != 1:
             raise self._strange(f"its state.json has format {state.format}, and this release reads format 1")
-        if state.volume_id != volume_id:
-            raise self._strange(f"it belongs to volume {state.volume_id}")
         return state if os.path.exists(self.index) else None
 
     def _strange(self, why: str) -> LocalDirectoryError:
@@ -57,21 +82,69 @@ class WorkspaceDirectory:
     def save(self, state: WorkspaceState) -> None:
         """Durable, and whole or not at all."""
         temporary = self._state + ".new"
-        with open(temporary, "w", encoding="utf-8") as file:
+        with open(temporary, "w", encoding="utf-8", opener=private_opener) as file:
             json.dump(asdict(state), file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self._state)
-        fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        sync_directory(self.path)
+
+    def set_aside(self) -> WorkspaceDirectory:
+        """Move the workspace into a directory of its own beside this one, whose lock is then somebody else's.
+
+        A stop in the middle is made good by whoever looks here next: the state is moved first and the index last.
+        """
+        number = 1
+        while os.path.lexists(f"{self.path}{_ASIDE}{number}"):
+            number += 1
+        aside = WorkspaceDirectory(f"{self.path}{_ASIDE}{number}")
+        sync_directory(os.path.dirname(self.path))
+        self._move("state.json", aside)
+        self._move_rest(aside)
+        return aside
+
+    @property
+    def is_aside(self) -> bool:
+        """Whether it holds what was set aside."""
+        return _ASIDE in os.path.basename(self.path)
+
+    def _finish_setting_aside(self) -> None:
+        if os.path.exists(self._state) or not os.path.exists(self.index):
+            return
+        number = 1
+        while os.path.lexists(path := f"{self.path}{_ASIDE}{number}"):
+            aside = WorkspaceDirectory(path)
+            if os.path.exists(aside._state) and not os.path.exists(aside.index):
+                self._move_rest(aside)
+                return
+            number += 1
+
+    def _move_rest(self, aside: WorkspaceDirectory) -> None:
+        for name in ("staging", "index.db-wal", "index.db"):
+            self._move(name, aside)
+
+    def _move(self, name: str, aside: WorkspaceDirectory) -> None:
+        source = os.path.join(self.path, name)
+        with suppress(FileNotFoundError):
+            os.rename(source, os.path.join(aside.path, name))
+            sync_directory(aside.path)
+            sync_directory(self.path)
+
+    def mark_clean(self) -> None:
+        """Note that all that is here is in a version. What cannot be noted stays to be looked at."""
+        with suppress(OSError, LocalDirectoryError):
+            state = self.state()
+            if state is not None:
+                state.clean = True
+                self.save(state)
 
     def clear(self) -> None:
         """Remove index, Staging and state; other files of the directory (log, socket, lock) stay."""
-        # state first: without it nobody takes half a workspace for a whole one
-        for name in (self._state, self.index, self.index + "-wal", self.index + "-shm"):
+        # state first: without it nobody takes half a workspace for a whole one, also after a power cut
+        if os.path.exists(self._state):
+            os.unlink(self._state)
+            sync_directory(self.path)
+        for name in (self.index, self.index + "-wal", self.index + "-shm"):
             if os.path.exists(name):
                 os.unlink(name)
         shutil.rmtree(self.staging, ignore_errors=True)

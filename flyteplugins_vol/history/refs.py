@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from flyteplugins_vol.errors import NewerFormatError, RecordDamagedError, UsageError
-from flyteplugins_vol.history.record import Locator, volume_prefix
+from flyteplugins_vol.history.record import volume_prefix
 from flyteplugins_vol.store.base import ObjectStore
 
 FORMAT = "flytevol/ref"
@@ -17,17 +17,21 @@ FORMAT_VERSION = 1
 MAIN = "main"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-_VERSION = re.compile(r"[0-9]{8,16}-[0-9a-f]{40}\.json")
+_VERSION = re.compile(r"([0-9]{8}|[1-9][0-9]{8,15})-[0-9a-f]{40}\.json")
 _UPGRADE = "install a newer release of flyteplugins-vol"
 
 
 @dataclass(frozen=True)
 class Ref:
-    """What a ref says: the file name of a version record, and the id of the writer that put it there."""
+    """What a ref says: the file name of a version record, and the id of the writer that put it there.
+
+    Who has a smaller ``fence`` has lost the lease, and may not move it (`lease` has the reason).
+    """
 
     version: str
     writer: str
     tag: str
+    fence: int = 0
 
 
 def ref_key(volume_name: str, volume_id: str, ref: str = MAIN) -> str:
@@ -58,22 +62,28 @@ def read_ref(store: ObjectStore, key: str) -> Ref | None:
             )
         if not _VERSION.fullmatch(body["version"]):  # it becomes part of a locator
             raise ValueError(f"{body['version'][:100]!r} names no version")
-        return Ref(body["version"], str(body["writer"]), found.tag)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return Ref(body["version"], str(body["writer"]), found.tag, int(body.get("fence", 0)))
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise RecordDamagedError(
             f"{store.url}/{key} is not a ref: {error}", hint="use the locator of a version instead"
         ) from error
 
 
-def move_ref(store: ObjectStore, key: str, version: Locator, writer: str, tag: str | None) -> str | None:
-    """Let the ref name a version if it still has ``tag`` (None: if there is none). The new tag; None: lost."""
+def move_ref(
+    store: ObjectStore, key: str, version: str, writer: str, tag: str | None, fence: int = 0
+) -> str | None:  # fmt: skip
+    """Let the ref name the version of this file name if it still has ``tag`` (None: if there is none).
+
+    The new tag; None: lost.
+    """
     body: dict[str, Any] = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "requires": [],
         "requires_to_write": [],
-        "version": version.file,
+        "version": version,
         "writer": writer,
+        "fence": fence,
         # unique bytes for each move: a store whose tag is a hash of the content would else repeat a tag
         "moved": datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z"),
     }

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 
 from flyteplugins_vol.errors import DamageError, IndexDamagedError, ObjectMissingError, StoreError
 from flyteplugins_vol.history.record import IndexMap, IndexObject
+from flyteplugins_vol.portable import OPEN_FLAGS, pread, pwrite
 from flyteplugins_vol.store.base import ObjectStore
 from flyteplugins_vol.store.container import (
     INDEX,
@@ -27,7 +27,9 @@ from flyteplugins_vol.store.container import (
     object_key,
     parse_footer,
     tail_size,
+    upload,
 )
+from flyteplugins_vol.store.daemonpool import DaemonPool
 
 SEGMENT_SIZE = 16 << 10
 _MAX_OBJECTS = 24
@@ -78,7 +80,7 @@ def publish_segments(store: ObjectStore, path: str, base: Segments | None) -> Pu
     for start in range(0, len(changed), _PER_OBJECT):
         part = changed[start : start + _PER_OBJECT]
         container = build(INDEX, [_body(data) for data in _read(path, part)])
-        store.create(object_key(INDEX, container.name), container.data)
+        upload(store, INDEX, container)
         uploaded += len(container.data)
         made += 1
         for entry, segment in enumerate(part):
@@ -97,9 +99,9 @@ def checkout_segments(store: ObjectStore, index: IndexMap, path: str) -> Segment
     for segment, (number, entry) in enumerate(places):
         wanted.setdefault(number, []).append((entry, segment))
     hashes: list[bytes] = [b""] * len(places)
-    fd = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    fd = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | OPEN_FLAGS, 0o600)
     try:
-        with ThreadPoolExecutor(_WORKERS, thread_name_prefix="index") as pool:
+        with DaemonPool(_WORKERS, "index") as pool:
             jobs = [pool.submit(_bring, store, index, number, live, fd, hashes) for number, live in wanted.items()]
             for job in jobs:
                 job.result()
@@ -121,7 +123,7 @@ def _bring(
             size = min(index.segment_size, index.size - segment * index.segment_size)
             if len(plain) != size:
                 raise DamageError(f"segment {segment} has {len(plain)} bytes, not {size}")
-            os.pwrite(fd, plain, segment * index.segment_size)
+            pwrite(fd, plain, segment * index.segment_size)
             hashes[segment] = entries[entry].hash
     except DamageError as error:
         raise IndexDamagedError(f"{store.url}/{key} is damaged: {error.message}", hint=_HINT) from error
@@ -227,4 +229,4 @@ def _read(path: str, segments: list[int] | None = None) -> Iterator[bytes]:
                 yield data
         else:
             for segment in segments:
-                yield os.pread(file.fileno(), SEGMENT_SIZE, segment * SEGMENT_SIZE)
+                yield pread(file.fileno(), SEGMENT_SIZE, segment * SEGMENT_SIZE)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import errno
-import logging
-import os
-import time
-import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from flyteplugins_vol.config import StoreOptions
 from flyteplugins_vol.errors import LocalDirectoryError
-from flyteplugins_vol.history.checkout import IndexCache, copy_file
-from flyteplugins_vol.history.commit import Base, Committer, Line, Progress
-from flyteplugins_vol.history.local import WorkspaceDirectory, WorkspaceState
+from flyteplugins_vol.history.checkout import IndexCache
+from flyteplugins_vol.history.commit import Committer, Progress
+from flyteplugins_vol.history.lease import LeaseKeeper
+from flyteplugins_vol.history.local import WorkspaceDirectory
 from flyteplugins_vol.history.record import VersionRecord, load_record, parse_locator
-from flyteplugins_vol.history.refs import read_ref, ref_key
-from flyteplugins_vol.history.segments import Segments
+from flyteplugins_vol.history.writing import open_writing
 from flyteplugins_vol.index.database import check_sqlite
 from flyteplugins_vol.index.index import Index
 from flyteplugins_vol.model import MountSpec
@@ -26,12 +22,12 @@ from flyteplugins_vol.store.cache import BlockCache
 from flyteplugins_vol.store.fetch import Fetcher
 from flyteplugins_vol.store.open import open_store
 from flyteplugins_vol.workspace.sealing import Call, Sealer
-from flyteplugins_vol.workspace.staging import Staging
 from flyteplugins_vol.workspace.subtree import subtree
 from flyteplugins_vol.workspace.warmup import warm_in_background
 from flyteplugins_vol.workspace.workspace import Workspace
 
-log = logging.getLogger(__name__)
+_LAST_MOVE_SECONDS = 3.0  # for a ref that is being moved when the mount is abandoned
+_RELEASE_SECONDS = 3.0  # for the lease to be released; after that it ends by itself
 
 
 class Session:
@@ -46,12 +42,15 @@ class Session:
         self.sealer = Sealer(workspace, call, store, cache)
         self._directory: WorkspaceDirectory | None = None
         self._committer: Committer | None = None
+        self._lease: LeaseKeeper | None = None
+        self.resumed = False  # with what an earlier process left uncommitted
         self.opened: VersionRecord | None = None  # the version that was checked out
         workspace.on_sequential(self.fetcher.prefetch)
 
-    def take_commits(self, committer: Committer, directory: WorkspaceDirectory) -> None:
+    def take_commits(self, committer: Committer, directory: WorkspaceDirectory, lease: LeaseKeeper | None) -> None:
         self._committer = committer
         self._directory = directory
+        self._lease = lease
 
     @property
     def base(self) -> VersionRecord | None:
@@ -72,13 +71,17 @@ class Session:
             self._committer.set_producer(produced_by)
 
     def commit(
-        self, message: str | None, barrier: Callable[[], None], call: Call,
+        self, message: str | None, call: Call,
         freeze: Callable[[], None], thaw: Callable[[], None], progress: Progress,
     ) -> VersionRecord:  # fmt: skip
         """See `Committer.commit`. A read-only session has nothing to commit: RuntimeError."""
         if self._committer is None:
             raise RuntimeError("a read-only session takes no commits")
-        return self._committer.commit(message, barrier, call, freeze, thaw, progress)
+        return self._committer.commit(message, call, freeze, thaw, progress)
+
+    def written_bytes(self) -> int:
+        """Bytes that were written since it was opened, but for what was written over meanwhile. Owner thread."""
+        return self._workspace.staged_bytes + self.sealer.plain_bytes + self.sealer.known_bytes
 
     def status(self) -> dict[str, Any]:
         """Counts for people. Owner thread."""
@@ -86,24 +89,35 @@ class Session:
             **self._workspace.status(),
             "fetched_bytes": self.fetcher.fetched_bytes,
             "fetch_requests": self.fetcher.requests,
+            "cache_hits": max(0, self.cache.hits - self.cache.misses),
+            "cache_misses": self.cache.misses,
             "packs_written": self.sealer.packs,
             "packed_bytes": self.sealer.plain_bytes,
             "uploaded_bytes": self.sealer.stored_bytes,
             "known_bytes": self.sealer.known_bytes,
             "base": str(self.base.locator) if self.base is not None else None,
+            "lease": self._lease.status() if self._lease is not None else None,
         }
 
     def close(self, keep: bool) -> None:
         """Let go of everything. ``keep``: leave the workspace on disk for a later process to resume."""
+        clean = not self._workspace.changed and not self._workspace.publishing
+        over = self._committer is None or self._committer.stop(_LAST_MOVE_SECONDS)
         self.fetcher.close()
         self._workspace.close()  # keeps the index file as it is while a commit still reads it
         self.cache.close()
+        if self._lease is not None:
+            # A ref that may still move is not to be met by a successor who was told that nobody is there.
+            self._lease.close(_RELEASE_SECONDS, release=over)
         self.store.close()
-        if not keep and self._directory is not None:
-            self._directory.clear()
+        if self._directory is not None:
+            if not keep:
+                self._directory.clear()
+            elif clean:
+                self._directory.mark_clean()
 
     def abandon(self) -> None:
-        """Drop what was not committed."""
+        """Drop what was not committed. A commit that is under way publishes nothing after this."""
         self.close(keep=False)
 
 
@@ -119,11 +133,13 @@ def open_session(spec: MountSpec, call: Call, progress: Progress) -> Session:
         indexes = IndexCache(spec.cache_dir)
         try:
             opened = _open_read_only if spec.read_only else _open_writable
-            session = opened(spec, call, store, cache, indexes)
+            session = opened(spec, call, store, cache, indexes, progress)
         except BaseException:
             store.close()
             raise
         try:
+            if spec.high_throughput:
+                session.workspace.index.hold_all()
             session.show(spec, call)
         except BaseException:
             session.close(keep=True)
@@ -138,81 +154,23 @@ def open_session(spec: MountSpec, call: Call, progress: Progress) -> Session:
         ) from error
 
 
-def _open_read_only(spec: MountSpec, call: Call, store: ObjectStore, cache: BlockCache, indexes: IndexCache) -> Session:
+def _open_read_only(
+    spec: MountSpec, call: Call, store: ObjectStore, cache: BlockCache, indexes: IndexCache, _: Progress
+) -> Session:
     assert spec.base is not None
     record = load_record(store, parse_locator(spec.base))
-    path, _ = indexes.checkout(store, record)
+    path = indexes.checkout(store, record)[0]
     session = Session(store, cache, Workspace(Index.open(path, read_only=True), None, cache), call)
     session.opened = record
     return session
 
 
-def _open_writable(spec: MountSpec, call: Call, store: ObjectStore, cache: BlockCache, indexes: IndexCache) -> Session:
-    directory = WorkspaceDirectory(spec.meta_dir)
-    state = directory.load(spec.volume_id) if spec.resume else None
-    resumed = state is not None
-    if state is None:
-        directory.clear()
-        state, record, segments = _check_out(spec, store, indexes, directory)
-    else:
-        record, segments = _resume(spec, store, indexes, state)
-    index = Index.open(directory.index, read_only=False)
-    try:
-        if resumed:
-            index.db.checkpoint()  # what Staging is about to delete, no row of a crash may bring back
-        live = index.db.sql.execute("SELECT pos, length FROM staged").fetchall()
-        staging = Staging.resume(directory.staging, live)
-        workspace = Workspace(index, staging, cache, ripe=spec.upload_delay)
-    except BaseException:
-        index.close()
-        raise
-    workspace.changed = resumed or record is None
-    session = Session(store, cache, workspace, call)
-
-    if not resumed:
-        state.seen, state.first_pack = time.time(), index.blocks.next_pack
-        directory.save(state)
-
-    def published(base: Base) -> None:
-        assert base.record is not None
-        assert base.segments is not None
-        state.base, state.seen, state.first_pack = str(base.record.locator), base.seen, base.first_pack
-        try:
-            directory.save(state)
-            indexes.keep(base.record, directory.index, base.segments)
-        except OSError as error:  # the version is published: a full local disk must not make that a failure
-            log.warning("version %s is published, but not noted on local disk: %s", base.record.locator, error)
-
-    line = Line(spec.volume_name, spec.volume_id, state.writer, spec.author, spec.produced_by)
-    base = Base(record, segments, state.seen, state.first_pack)
-    session.take_commits(Committer(store, workspace, session.sealer, line, base, published), directory)
+def _open_writable(
+    spec: MountSpec, call: Call, store: ObjectStore, cache: BlockCache, indexes: IndexCache, progress: Progress
+) -> Session:
+    writing = open_writing(spec, store, cache, indexes, progress)
+    session = Session(store, cache, writing.workspace, call)
+    session.resumed = writing.resumed
+    committer = writing.committer(spec, store, session.sealer, indexes)
+    session.take_commits(committer, writing.directory, writing.lease)
     return session
-
-
-def _check_out(
-    spec: MountSpec, store: ObjectStore, indexes: IndexCache, directory: WorkspaceDirectory
-) -> tuple[WorkspaceState, VersionRecord | None, Segments | None]:
-    base = segments = None
-    if spec.base is None:
-        Index.create(directory.index, uid=os.getuid(), gid=os.getgid()).close()
-    else:
-        base = load_record(store, parse_locator(spec.base))
-        base.check_writable()
-        path, segments = indexes.checkout(store, base)
-        copy_file(path, directory.index)
-    state = WorkspaceState(spec.volume_id, uuid.uuid4().hex, spec.base)
-    return state, base, segments
-
-
-def _resume(
-    spec: MountSpec, store: ObjectStore, indexes: IndexCache, state: WorkspaceState
-) -> tuple[VersionRecord | None, Segments | None]:
-    """What a workspace that an earlier process left builds on: its own last version, also if it never heard so."""
-    ref = read_ref(store, ref_key(spec.volume_name, spec.volume_id))
-    if ref is not None and ref.writer == state.writer:
-        state.base = f"{store.url}/volumes/{spec.volume_name}-{spec.volume_id}/versions/{ref.version}"
-    if state.base is None:
-        return None, None
-    base = load_record(store, parse_locator(state.base))
-    base.check_writable()
-    return base, indexes.checkout(store, base)[1]

@@ -5,21 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, TypeVar
 
 from flyteplugins_vol.config import cache_root
-from flyteplugins_vol.errors import HandleClosedError, VolumeError
+from flyteplugins_vol.errors import HandleClosedError, IndexDamagedError, VolumeError
 from flyteplugins_vol.history.commit import Progress
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.session import open_session
 from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.store.daemonpool import DaemonPool
 from flyteplugins_vol.store.fetch import Miss
 from flyteplugins_vol.workspace.warmup import warm
 
@@ -49,7 +51,7 @@ class Unmounted:
         self._thawed = threading.Condition(self._lock)
         self._frozen = False
         self._ticked = time.monotonic()
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool: DaemonPool | None = None
         self._uploading = 0
         self._closed = False
         self._changes = self._published = 0
@@ -62,7 +64,7 @@ class Unmounted:
 
     def call(self, fn: Callable[..., T], *args: Any) -> T:
         """Run a function that changes nothing, or is part of a commit, as the owner."""
-        with self._lock:
+        with self._lock, _damage_told():
             self._check_open()
             return fn(*args)
 
@@ -73,7 +75,8 @@ class Unmounted:
                 self._thawed.wait()
             self._check_open()
             self._changes += 1
-            result = fn(*args)
+            with _damage_told():
+                result = fn(*args)
             self._housekeep()
         while not self.workspace.room():
             if not self.session.sealer.run_once(True):
@@ -98,7 +101,7 @@ class Unmounted:
     def commit(self, message: str | None, progress: Progress | None = None) -> VersionRecord:
         """Publish what was written so far. Raises as `Session.commit`."""
         changes = self._changes
-        record = self.session.commit(message, _nothing, self.call, self._freeze, self._thaw, progress or _ignore)
+        record = self.session.commit(message, self.call, self._freeze, self._thaw, progress or _ignore)
         self._published = changes
         return record
 
@@ -131,7 +134,7 @@ class Unmounted:
             self.workspace.housekeep()
         if self._uploading < _UPLOADS and self.session.sealer.ready():
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="upload")
+                self._pool = DaemonPool(_UPLOADS, "upload")
             self._uploading += 1
             self._pool.submit(self._upload)
 
@@ -155,10 +158,39 @@ class Unmounted:
             self._thawed.notify_all()
 
 
+@contextmanager
+def _damage_told() -> Generator[None]:
+    """What SQLite says of a file that is not as it was written, as an error of ours."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise IndexDamagedError(
+            f"the index cannot be used: {error}", hint="open it again; verify the volume"
+        ) from error
+
+
 def publish_unmounted(spec: MountSpec, message: str | None) -> VersionRecord:
     """Commit what the spec describes without mounting it. Blocks. Raises `VolumeError`."""
     with Unmounted(spec) as session:
         return session.commit(message)
+
+
+def publish_workspace(spec: MountSpec, message: str | None, progress: Progress | None = None) -> VersionRecord:
+    """Commit what an earlier process left in ``spec.meta_dir``, and remove it from there. Raises `VolumeError`."""
+    lock = threading.RLock()
+
+    def call(fn: Callable[..., T], *args: Any) -> T:
+        with lock:
+            return fn(*args)
+
+    session = open_session(spec, call, progress or _ignore)
+    published = False
+    try:
+        record = session.commit(message, call, _nothing, _nothing, progress or _ignore)
+        published = True
+    finally:
+        session.close(keep=not published)
+    return record
 
 
 def _nothing() -> None:

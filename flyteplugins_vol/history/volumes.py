@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flyteplugins_vol.errors import ConflictError, ObjectMissingError, VersionNotFoundError
+from flyteplugins_vol.history.lease import lease_key
 from flyteplugins_vol.history.record import Locator, VersionRecord, load_record, parse_locator, volume_prefix
 from flyteplugins_vol.history.refs import MAIN, Ref, read_ref, ref_key
 from flyteplugins_vol.store.base import ObjectStore
@@ -98,12 +99,13 @@ def delete_version(store: ObjectStore, locator: Locator) -> None:
 
 
 def delete_volume(store: ObjectStore, volume: VolumeEntry) -> int:
-    """Delete a volume: its refs, then all its records. Returns how many. Forks of it are not touched."""
+    """Delete a volume: its refs, all its records, its lease. Returns how many records. Forks of it are not touched."""
     for name in list_refs(store, volume):
         store.delete(ref_key(volume.name, volume.id, name))
     versions = list_versions(store, volume)
     for locator in reversed(versions):
         _delete_record(store, locator)
+    store.delete(lease_key(volume.name, volume.id))
     return len(versions)
 
 

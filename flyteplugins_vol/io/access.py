@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import weakref
 from contextlib import suppress
@@ -11,6 +12,17 @@ from typing import Any
 
 from flyteplugins_vol.history.unmounted import Unmounted
 from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.portable import make_private
+
+_ALL: weakref.WeakSet[Access] = weakref.WeakSet()
+
+
+def remove_directories() -> None:
+    """Remove what this process keeps on local disk of volumes that are not mounted: it is about to end at once."""
+    for access in list(_ALL):
+        session = access.session
+        if session is not None:
+            shutil.rmtree(session.spec.meta_dir, ignore_errors=True)
 
 
 class Access:
@@ -28,6 +40,7 @@ class Access:
         return Access()
 
     def open(self, owner: object, spec: MountSpec) -> Unmounted:
+        _ALL.add(self)
         self.close()
         lock = None if spec.read_only else _WriterLock.held(spec)
         try:
@@ -49,6 +62,13 @@ class Access:
             self._closer()
         self.session = self._closer = None
 
+    def drop(self) -> bool:
+        """Close. Whether something is lost by that: written, and in no version."""
+        with self.lock:
+            is_lost = self.writer is not None and self.writer.changed
+            self.close()
+            return is_lost
+
 
 class _WriterLock:
     """The lock of the volume's workspace: on this machine it has one writer, mounted or not."""
@@ -58,13 +78,11 @@ class _WriterLock:
         self._fd = fd
 
     @classmethod
-    def held(cls, spec: MountSpec) -> _WriterLock | None:
-        """Take it; None where there are no locks. Raises `VolumeBusyError`, which names the holder."""
-        try:
-            from flyteplugins_vol.mount import workspace_lock
-        except ImportError:
-            return None
-        os.makedirs(spec.meta_dir, mode=0o700, exist_ok=True)
+    def held(cls, spec: MountSpec) -> _WriterLock:
+        """Take it. Raises `VolumeBusyError`, which names the holder."""
+        from flyteplugins_vol.mount import workspace_lock
+
+        make_private(spec.meta_dir)
         return cls(spec.meta_dir, workspace_lock.hold(replace(spec, mount_path="(not mounted)"), None))
 
     def release(self) -> None:

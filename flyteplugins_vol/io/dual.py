@@ -22,16 +22,23 @@ _THREADS = 64  # made on demand; a task that gathers more mounts than this waits
 class Dual(Generic[P, R]):
     """A bound method: call it for a coroutine, call its ``sync`` to block."""
 
-    def __init__(self, fn: Callable[P, R], undo: Callable[[R], None] | None = None) -> None:
+    def __init__(
+        self, fn: Callable[P, R], undo: Callable[[R], None] | None = None, before: Callable[P, object] | None = None
+    ) -> None:
         self._fn = fn
         self._undo = undo
+        self._before = before
         functools.update_wrapper(self, fn)
 
     def sync(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """The same, blocking."""
+        if self._before is not None:
+            self._before(*args, **kwargs)
         return self._fn(*args, **kwargs)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        if self._before is not None:
+            self._before(*args, **kwargs)
         context = contextvars.copy_context()
         job = functools.partial(context.run, self._fn, *args, **kwargs)
         future: asyncio.Future[R] = asyncio.get_running_loop().run_in_executor(_pool(), cast("Callable[[], R]", job))
@@ -47,9 +54,14 @@ class Dual(Generic[P, R]):
 class dual(Generic[P, R]):  # noqa: N801
     """Make a blocking method a `Dual`."""
 
-    def __init__(self, fn: Callable[Concatenate[Any, P], R], undo: Callable[[Any, R], None] | None = None) -> None:
+    def __init__(
+        self, fn: Callable[Concatenate[Any, P], R], undo: Callable[[Any, R], None] | None = None,
+        before: Callable[Concatenate[Any, P], object] | None = None,
+    ) -> None:  # fmt: skip
+        """``undo``: what to do with the result when the await was cancelled. ``before``: run in the caller's thread."""
         self._fn = fn
         self._undo = undo
+        self._before = before
         self.__doc__ = fn.__doc__
 
     @overload
@@ -60,7 +72,8 @@ class dual(Generic[P, R]):  # noqa: N801
         if instance is None:
             return self
         undo = functools.partial(self._undo, instance) if self._undo is not None else None
-        return Dual(functools.partial(self._fn, instance), undo)
+        before = functools.partial(self._before, instance) if self._before is not None else None
+        return Dual(functools.partial(self._fn, instance), undo, before)
 
     def undone_by(self, undo: Callable[[Any, R], None]) -> dual[P, R]:
         """What to do with the result when the await was cancelled."""

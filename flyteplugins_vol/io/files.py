@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from flyteplugins_vol.errors import NothingCommittedError, UsageError
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.unmounted import Unmounted
+from flyteplugins_vol.io import hosts
 from flyteplugins_vol.io.access import Access
 from flyteplugins_vol.io.batch import BatchUpload
 from flyteplugins_vol.io.dual import dual
@@ -203,7 +204,7 @@ class ReadFiles:
             session = access.session
             if session is not None and (access.writer is not None or session.spec.base == base):
                 return session
-            return access.open(self, self._spec(MountOptions(is_read_only=base is not None)))
+            return _opened(self, access, self._spec(MountOptions(is_read_only=base is not None)))
 
 
 class WriteFiles:
@@ -252,7 +253,7 @@ class WriteFiles:
 
     @dual
     def copy(self: Any, source: PathLike, target: PathLike, *, recursive: bool = False, force: bool = False) -> None:
-        """Copy a file, or with ``recursive`` a directory, within the volume. Equal content is stored once.
+        """Copy a file, or with ``recursive`` a directory, within the volume. No byte is read or stored for it.
 
         A target that is a directory gets it inside; existing files are replaced only with ``force``.
         """
@@ -276,7 +277,7 @@ class WriteFiles:
             return tree
         access = self._access
         with access.lock:
-            writer = access.writer or access.open(self, self._spec(MountOptions()))
+            writer = access.writer or _opened(self, access, self._spec(MountOptions()))
             return SessionTree(writer, self)
 
     def _commit_unmounted(self, message: str | None, progress: Any) -> VersionRecord:
@@ -285,6 +286,13 @@ class WriteFiles:
         if writer is None:
             raise NothingCommittedError("nothing was written", hint="write something, or mount() the volume")
         return writer.commit(message, progress)
+
+
+def _opened(volume: Any, access: Access, spec: MountSpec) -> Unmounted:
+    """A session for a handle's files; if a task runs, it ends with the task, as a mount does."""
+    session = access.open(volume, spec)
+    hosts.mounted(volume, access.drop)
+    return session
 
 
 class Walk:

@@ -49,7 +49,7 @@ class Host(Protocol):
         ...
 
     def mounted(self, volume: Volume, drop: Callable[[], bool]) -> None:
-        """A mount began that must not outlive the running task.
+        """A mount, or a session without one, began that must not outlive the running task.
 
         ``drop`` ends it, does not keep the handle alive, and says whether there was something to end.
         """
@@ -87,7 +87,7 @@ def boundary() -> Boundary | None:
 
 
 def mounted(volume: Volume, drop: Callable[[], bool]) -> None:
-    """Tell whoever runs the task that a mount began."""
+    """Tell whoever runs the task that a mount, or a session without one, began."""
     for host in hosts():
         host.mounted(volume, drop)
 

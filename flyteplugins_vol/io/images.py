@@ -12,8 +12,8 @@ Image = TypeVar("Image")
 
 PACKAGE = "flyteplugins-vol"
 REQUIREMENT = f"{PACKAGE}[flyte]"
-APT_PACKAGES = ("fuse3", "gcc", "libc6-dev", "libfuse3-dev", "pkg-config")
-"""fusermount3, setuid root, and what pip needs to build pyfuse3, which has no wheels."""
+APT_PACKAGES = ("fuse3",)
+"""fusermount3, setuid root. What pip installs has nothing to compile."""
 
 DOCKERFILE = f"""\
     RUN apt-get update && apt-get install -y --no-install-recommends {" ".join(APT_PACKAGES)} \\
@@ -28,11 +28,10 @@ def with_volume_deps(image: Image) -> Image:
     """
     layers = _layers(image)
     missing = [package for package in APT_PACKAGES if not _has(layers, "AptPackages", package)]
-    ours = _first(layers, "PipPackages", PACKAGE)
     try:
         if missing:
-            image = _earlier(_any(image).with_apt_packages(*missing), ours)
-        return image if ours is not None else _any(image).with_pip_packages(REQUIREMENT)
+            image = _any(image).with_apt_packages(*missing)
+        return image if _has(layers, "PipPackages", PACKAGE) else _any(image).with_pip_packages(REQUIREMENT)
     except ValueError as error:
         raise _refused(error) from error
 
@@ -58,28 +57,14 @@ def _layers(image: Any) -> tuple[Any, ...]:
 
 
 def _has(layers: tuple[Any, ...], kind: str, package: str) -> bool:
-    return _first(layers, kind, package) is not None
-
-
-def _first(layers: tuple[Any, ...], kind: str, package: str) -> int | None:
-    """Which layer of that kind names the package first."""
-    for place, layer in enumerate(layers):
-        if type(layer).__name__ == kind and package in map(package_name, getattr(layer, "packages", None) or ()):
-            return place
-    return None
+    """Whether a layer of that kind names the package."""
+    named = (getattr(layer, "packages", None) or () for layer in layers if type(layer).__name__ == kind)
+    return any(package in map(package_name, packages) for packages in named)
 
 
 def package_name(requirement: str) -> str:
     """The normal name of what a requirement asks for."""
     return re.split(r"[\[=<>!~; ]", requirement, maxsplit=1)[0].lower().replace("_", "-")
-
-
-def _earlier(image: Any, place: int | None) -> Any:
-    """The image, made by adding a layer, with that layer before the one at ``place``: layers are built in order."""
-    layers = _layers(image)
-    if place is not None:
-        object.__setattr__(image, "_layers", (*layers[:place], layers[-1], *layers[place:-1]))  # a new image: our own
-    return image
 
 
 def _refused(error: ValueError, more: str = "") -> UsageError:

@@ -6,17 +6,20 @@ import os
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flyteplugins_vol.config import author, cache_root, high_throughput
-from flyteplugins_vol.errors import UnknownSchemeError, UsageError
+from flyteplugins_vol.config import author, cache_root, high_throughput, lease_seconds
+from flyteplugins_vol.errors import NotMountedError, UnknownSchemeError, UsageError
 from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.mount import termination
 from flyteplugins_vol.mount.client import MountClient
 from flyteplugins_vol.mount.mount_paths import claim
+from flyteplugins_vol.mount.preflight import check_platform
 
-_FOR_WRITERS = ("writeback", "upload_delay", "autocommit", "resume", "max_uploads")
+_FOR_WRITERS = ("writeback", "upload_delay", "autocommit", "autocommit_bytes", "resume", "max_uploads")
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class MountOptions:
     allow_other: bool = False
     warmup: tuple[str, ...] = ()
     autocommit: float | None = None
+    autocommit_bytes: int | None = None
     log_path: str | Path | None = None
     resume: bool = True
 
@@ -47,7 +51,7 @@ class MountOptions:
         for name in ("attr_cache", "entry_cache", "dir_entry_cache"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name}={getattr(self, name)} is negative", hint="give seconds, 0 to switch it off")
-        for name in ("timeout", "max_uploads", "autocommit", "cache_size"):
+        for name in ("timeout", "max_uploads", "autocommit", "autocommit_bytes", "cache_size"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UsageError(f"{name}={value} is not positive", hint="leave it out for the default")
@@ -97,12 +101,19 @@ class MountOptions:
             allow_other=self.allow_other,
             warmup=self.warmup,
             autocommit=self.autocommit,
+            autocommit_bytes=self.autocommit_bytes,
             log_path=_absolute(self.log_path),
             author=author(),
             produced_by=produced_by,
             resume=self.resume,
+            lease_seconds=lease_seconds(),
             high_throughput=high_throughput(),
         )
+
+
+def publish_when_terminated() -> None:
+    """Let SIGTERM to this process publish mounts with autocommit first, unless somebody handles it. Main thread."""
+    termination.install()
 
 
 class Mounting:
@@ -114,6 +125,7 @@ class Mounting:
     @classmethod
     def start(cls, spec: MountSpec, options: MountOptions) -> Mounting:
         """Claim a path, start the daemon, wait until the mount answers. Raises `SetupError`, `StoreError`."""
+        check_platform()
         if spec.store_url.startswith("memory://"):
             raise UnknownSchemeError(
                 "a memory:// store lives in one process, and a mount is served by another",
@@ -121,10 +133,13 @@ class Mounting:
             )
         place = claim(_absolute(options.mount_path), volume_name=spec.volume_name, home=os.path.expanduser("~"))
         try:
-            return cls(MountClient.spawn(spec, place=place))
+            client = MountClient.spawn(spec, place=place)
         except BaseException:
             place.release()
             raise
+        if spec.autocommits:
+            termination.publishes(client)
+        return cls(client)
 
     @property
     def path(self) -> Path:
@@ -146,6 +161,11 @@ class Mounting:
             self.client.unmount(keep)
         if not keep:
             shutil.rmtree(self.client.spec.meta_dir, ignore_errors=True)
+
+    def forget(self) -> None:
+        """Of a mount that ended by itself: free its path for the next one. What was written stays for a resume."""
+        with suppress(NotMountedError):  # it was the parent's, before a fork
+            self.end(keep=True)
 
     def drop(self) -> bool:
         """End the mount and what was not committed, unless it has ended already. Whether there was something to end."""

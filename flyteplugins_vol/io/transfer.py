@@ -6,7 +6,6 @@ import errno
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 
 from flyteplugins_vol.errors import IndexDamagedError
 from flyteplugins_vol.io.tree import FileTree, Found, Node, as_bytes, error_at, find, join, make_directories, normal
+from flyteplugins_vol.store.daemonpool import DaemonPool
 
 Progress = Callable[[Mapping[str, Any]], None]
 """Told, from any thread, of ``{"phase", "path", "bytes"}``: so many bytes more of a file."""
@@ -42,7 +42,7 @@ def download(tree: FileTree, path: str, target: Path, *, force: bool, progress: 
     if not node.is_dir:
         _Download(tree, force, progress).file(node, normal(path), target)
         return target
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="download") as pool:
+    with DaemonPool(_THREADS, "download") as pool:
         job = _Download(tree, force, progress)
         pending = [pool.submit(job.file, *args) for args in job.directories(node, normal(path), target)]
         try:
@@ -154,6 +154,21 @@ def write_file(
     progress: Progress = quiet,
 ) -> None:  # fmt: skip
     """Make a file of what ``source`` holds: whole or not at all; with ``force`` in the place of another file."""
+
+    def fill(node: Node) -> None:
+        with tree.open(node, os.O_WRONLY) as file:
+            while data := source.read(_PART):
+                view = memoryview(data)
+                while view:
+                    view = view[file.write(view) or 0 :]
+                progress({"phase": "upload", "path": place.path, "bytes": len(data)})
+
+    _make_file(tree, place, fill, mode=mode, mtime=mtime, force=force)
+
+
+def _make_file(
+    tree: FileTree, place: Found, fill: Callable[[Node], None], *, mode: int, mtime: int | None, force: bool
+) -> None:
     there = place.node
     if there is not None and there.is_dir:
         raise error_at(errno.EISDIR, place.path)
@@ -162,12 +177,7 @@ def write_file(
     name = b".flytevol-" + uuid.uuid4().hex[:12].encode() if there is not None else place.name
     node = tree.make(place.directory, name, mode & 0o7777)
     try:
-        with tree.open(node, os.O_WRONLY) as file:
-            while data := source.read(_PART):
-                view = memoryview(data)
-                while view:
-                    view = view[file.write(view) or 0 :]
-                progress({"phase": "upload", "path": place.path, "bytes": len(data)})
+        fill(node)
         tree.set_attributes(node, mode=mode, mtime=mtime)
         if there is not None:
             tree.rename(place.directory, name, place.directory, place.name)
@@ -257,6 +267,8 @@ def remove(tree: FileTree, path: str, *, recursive: bool) -> None:
     else:
         if recursive:
             _empty(tree, node)
+        elif next(iter(tree.scan(node)), None) is not None:
+            raise error_at(errno.ENOTEMPTY, path)
         tree.rmdir(found.directory, found.name)
 
 
@@ -319,9 +331,7 @@ def _copy(tree: FileTree, node: Node, path: str, place: Found, force: bool) -> N
             tree.unlink(place.directory, place.name)
         tree.symlink(place.directory, place.name, tree.readlink(node))
     elif node.is_file:
-        with tree.open(node, os.O_RDONLY) as source:
-            # equal bytes are one block: what is copied is read here, and stored once
-            write_file(tree, place, source, mode=node.mode, mtime=node.mtime, force=force)  # pyright: ignore[reportArgumentType]
+        _make_file(tree, place, lambda new: tree.clone(node, new), mode=node.mode, mtime=node.mtime, force=force)
     else:
         raise OSError(errno.EINVAL, "has no content that could be copied", path)
 

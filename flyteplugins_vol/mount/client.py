@@ -112,6 +112,10 @@ class MountClient:
         """Unmount, end the daemon and reap it. ``keep``: what is not committed stays for a resume. Idempotent."""
         self._end({"request": "unmount", "keep": keep})
 
+    def leave(self) -> None:
+        """Unmount because this process ends: a mount with autocommit publishes first, any other keeps. Idempotent."""
+        self._end({"request": "unmount", "keep": True, "exit": True})
+
     def abandon(self) -> None:
         """Drop the mount and what was not committed, without waiting for anything under way. Bounded, idempotent."""
         self._end({"request": "abandon"})
@@ -169,7 +173,7 @@ class MountClient:
     def _at_exit(self) -> None:
         if os.getpid() == self._owner and not self._clean.is_set():
             with suppress(Exception):
-                self.unmount(keep=True)
+                self.leave()
 
     def _greet(self, progress: Progress | None) -> None:
         """Tell the daemon its mount and wait for it to be ready."""
@@ -206,10 +210,10 @@ class _Daemon:
 
     def __init__(self, spec: MountSpec, module: str) -> None:
         assert spec.log_path is not None
-        self.handshake, theirs = socket.socketpair()
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        log = os.open(spec.log_path, flags, 0o600)
+        self.handshake, theirs = socket.socketpair()
         with theirs:
-            log = os.open(spec.log_path, flags, 0o600)
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", module],

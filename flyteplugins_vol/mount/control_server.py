@@ -15,6 +15,7 @@ import trio
 from flyteplugins_vol.errors import UsageError, VolumeError
 from flyteplugins_vol.mount.control import LONGEST_REQUEST, at_short_path, decode, encode
 from flyteplugins_vol.mount.protocols import Progress
+from flyteplugins_vol.portable import private_directory
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class ControlServer:
 
 def _listen(path: str) -> trio.SocketListener:
     """A socket that only this user can connect to."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    private_directory(os.path.dirname(path))
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     with at_short_path(path) as short:
         if os.path.lexists(path):

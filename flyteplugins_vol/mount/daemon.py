@@ -6,10 +6,14 @@ Main thread: trio, with the control socket, uploads, autocommit, signals and an 
 | cause                           | what is not committed                               |
 |---------------------------------|-----------------------------------------------------|
 | request ``unmount``             | kept for a resume, or dropped with ``keep: false``  |
+| request ``unmount`` at exit     | committed if the mount has autocommit; else kept    |
 | request ``abandon``             | dropped, without waiting for anything               |
 | SIGTERM, SIGINT                 | committed if the mount has autocommit; else kept    |
-| the client process is gone      | kept; nothing is published that was not asked for   |
+| the client process is gone      | committed if the mount has autocommit; else kept    |
 | unmounted from outside          | kept                                                |
+
+A commit that takes longer than `COMMIT_SECONDS` is left: what was written is kept then. In all, an end takes at most
+`GENTLE_SECONDS`, and seconds more where the store hangs, of the 30 s that Kubernetes gives after its SIGTERM.
 """
 
 from __future__ import annotations
@@ -48,7 +52,8 @@ SWITCH_INTERVAL = 0.0005
 Beside one busy thread of Python, this makes 2 to 3 times the creates of the default 5 ms; 0.1 ms makes no more.
 """
 
-_GENTLE_SECONDS = 25.0  # for a last commit, the flush and a clean unmount: Kubernetes kills 30 s after its SIGTERM
+COMMIT_SECONDS = 17.0
+GENTLE_SECONDS = 20.0  # for that, the flush and a clean unmount
 _HARD_SECONDS = 10.0  # for the rest, which waits for nobody else
 _REPLY_SECONDS = 1.0
 
@@ -168,6 +173,8 @@ class Daemon:
         nursery.start_soon(self._uploader.run)
         if self._spec.autocommit:
             nursery.start_soon(self._commits.run_by_the_clock, self._spec.autocommit)
+        if self._spec.autocommit_bytes:
+            nursery.start_soon(self._commits.run_by_size, self._spec.autocommit_bytes)
 
     def _start_control(self, nursery: trio.Nursery) -> ControlServer:
         path = control.socket_path(self._spec.meta_dir, os.getpid())
@@ -215,7 +222,8 @@ class Daemon:
         keep = request.get("keep")
         if not isinstance(keep, bool):
             raise UsageError("an unmount says whether to keep what is not committed: true or false")
-        self._end_soon(Ending("unmount was asked for", keep=keep, flush=keep))
+        commit = self._spec.autocommits and keep and request.get("exit") is True
+        self._end_soon(Ending("unmount was asked for", keep=keep, flush=keep, commit=commit))
         await self._ended.wait()
         return {}
 
@@ -231,7 +239,7 @@ class Daemon:
             task_status.started()
             async for number in signals:
                 name = signal.Signals(number).name
-                self._end_soon(Ending(f"received {name}", commit=self._spec.autocommit is not None))
+                self._end_soon(Ending(f"received {name}", commit=self._spec.autocommits))
 
     async def _watch_client(self) -> None:
         if self._client is None:
@@ -244,7 +252,7 @@ class Daemon:
             if os.getppid() == self._client:  # else it has gone, and its number may be another's by now
                 await trio.lowlevel.wait_readable(pidfd)
             os.close(pidfd)
-        self._end_soon(Ending(f"the client, process {self._client}, is gone"))
+        self._end_soon(Ending(f"the client, process {self._client}, is gone", commit=self._spec.autocommits))
 
     async def _watch_kernel(self) -> None:
         await _done(self._kernel.ended)
@@ -264,10 +272,10 @@ class Daemon:
     async def _end(self) -> None:
         assert self._ending is not None
         with self._gentle:
-            with trio.move_on_after(_GENTLE_SECONDS) as limit:
+            with trio.move_on_after(GENTLE_SECONDS) as limit:
                 await self._end_gently(self._ending)
             if limit.cancelled_caught:
-                log.error("the mount did not end gently within %.0f s and is cut off", _GENTLE_SECONDS)
+                log.error("the mount did not end gently within %.0f s and is cut off", GENTLE_SECONDS)
         with trio.fail_after(_HARD_SECONDS):
             await _in_thread(self._kernel.stop)
             await _done(self._kernel.ended)
@@ -275,9 +283,12 @@ class Daemon:
                 await _in_thread(self._kernel.finish, _closing(self._ending))
 
     async def _end_gently(self, ending: Ending) -> None:
-        await self._commits.settle()
-        if ending.commit:
-            await self._commits.commit_changes("autocommit at exit")
+        with trio.move_on_after(COMMIT_SECONDS) as limit:
+            await self._commits.settle()
+            if ending.commit:
+                await self._commits.commit_changes("autocommit at exit")
+        if limit.cancelled_caught:
+            log.error("a commit took longer than %.0f s and is given up: what was written is kept", COMMIT_SECONDS)
         if self._kernel.ended.done():
             return
         try:

@@ -5,7 +5,8 @@
 | `OSError` without a file name (a verb's)   | its own          | nothing: an answer         |
 | `OSError` with a file name (a local disk's)| ENOSPC or EDQUOT | one line                   |
 | the same, any other errno                  | EIO              | one line                   |
-| `VolumeError` (a fetch)                    | EIO              | one line with the reason   |
+| `VolumeError` (a fetch, a damaged index)   | EIO              | one line with the reason   |
+| SQLite's (an index that cannot be read)    | EIO              | one line with the reason   |
 | anything else                              | EIO              | traceback: a bug           |
 
 A verb refuses with ``OSError(errno.X, …)``, and Python's own file functions put the file's name in: so a cache file
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import sqlite3
 from collections.abc import Callable
 
 from flyteplugins_vol.errors import VolumeError
@@ -35,6 +37,8 @@ def answer(error: Exception, describe: Callable[[], str]) -> int:
         return number if number in _LOCAL_DISK else errno.EIO
     if isinstance(error, VolumeError):
         log.error("%s: %s: %s", describe(), error.kind, error.message)
+    elif isinstance(error, sqlite3.DatabaseError):
+        log.error("%s: the index cannot be used: %s", describe(), error)
     else:
         log.error("%s failed; the mount lives on", describe(), exc_info=error)
     return errno.EIO

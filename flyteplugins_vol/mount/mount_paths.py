@@ -8,7 +8,6 @@ the directory which it locked is no longer the one at the path.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 
 from flyteplugins_vol.errors import MountPathError
 from flyteplugins_vol.mount import kernel_mounts
+from flyteplugins_vol.portable import fcntl
 
 _DEFAULT_NAME = "flyte-volume"
 _CANDIDATES = 1000

@@ -6,9 +6,11 @@ import os
 import re
 import shutil
 import stat
+import sys
 
 from flyteplugins_vol.errors import FuseMissingError, FusermountError, LocalDirectoryError
 from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.portable import free_bytes, make_private
 
 LEAST_FREE = 64 << 20
 """Bytes that a cache or staging directory must have free: a few packs under way."""
@@ -26,6 +28,15 @@ def check(spec: MountSpec) -> None:
         check_allow_other()
     check_directory(spec.meta_dir, "staging")
     check_directory(spec.cache_dir, "cache")
+
+
+def check_platform(system: str = sys.platform) -> None:
+    """`FuseMissingError` anywhere but on Linux."""
+    if system != "linux":
+        raise FuseMissingError(
+            f"mounts need Linux, and this is {system}",
+            hint="everything else works: flytevol ls, get, put; volume.open, download, batch_upload; fsspec",
+        )
 
 
 def check_device(device: str = _DEVICE) -> None:
@@ -94,17 +105,16 @@ def check_directory(path: str, purpose: str, least_free: int = LEAST_FREE) -> No
     """Make the directory (mode 0700) if it is missing; `LocalDirectoryError` unless it can be written and has room."""
     hint = f"give another {purpose} directory, or make room there"
     try:
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        make_private(path)
     except OSError as error:
         raise LocalDirectoryError(
             f"the {purpose} directory {path} cannot be made: {error.strerror}", hint=hint
         ) from None
     if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
         raise LocalDirectoryError(f"the {purpose} directory {path} is not writable", hint=hint)
-    sizes = os.statvfs(path)
-    if sizes.f_flag & os.ST_RDONLY:
+    if hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY:  # doctor looks on Windows as well
         raise LocalDirectoryError(f"the {purpose} directory {path} is on a read-only file system", hint=hint)
-    free = sizes.f_bavail * sizes.f_frsize
+    free = free_bytes(path)
     if free < least_free:
         message = f"the {purpose} directory {path} has {free >> 20} MiB free and needs {least_free >> 20}"
         raise LocalDirectoryError(message, hint=hint)

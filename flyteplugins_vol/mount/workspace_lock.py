@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
 from flyteplugins_vol.errors import VolumeBusyError
 from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.portable import OPEN_FLAGS, fcntl, pread, pwrite
 
 LOCK_NAME = "lock"
+
+_LOOK = 0.02  # seconds
 
 
 def hold(spec: MountSpec, client_pid: int | None) -> int:
@@ -20,18 +25,42 @@ def hold(spec: MountSpec, client_pid: int | None) -> int:
 
     Raises `VolumeBusyError`, which names the holder, when another daemon has it.
     """
-    fd = os.open(os.path.join(spec.meta_dir, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = _holder(fd)
-        os.close(fd)
-        raise VolumeBusyError(
-            f"volume {spec.volume_name} is mounted for writing already, {holder}",
-            hint="finalize or abandon it there, fork the volume, or mount it read-only",
-        ) from None
+    fd = _opened(spec.meta_dir)
+    while not _locks(fd, fcntl.LOCK_EX):
+        if not _locks(fd, fcntl.LOCK_SH):
+            holder = _holder(fd)
+            os.close(fd)
+            raise VolumeBusyError(
+                f"volume {spec.volume_name} is mounted for writing already, {holder}",
+                hint="finalize or abandon it there, fork the volume, or mount it read-only",
+            )
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        time.sleep(_LOOK)  # somebody only looks at it
     _write_holder(fd, spec, client_pid)
     return fd
+
+
+@contextmanager
+def looking_at(meta_dir: str) -> Generator[bool]:
+    """For as long as nobody else opens the workspace for writing; False: somebody has it open."""
+    fd = _opened(meta_dir)
+    try:
+        yield _locks(fd, fcntl.LOCK_SH)
+    finally:
+        os.close(fd)
+
+
+def _opened(meta_dir: str) -> int:
+    flags = os.O_RDWR | os.O_CREAT | OPEN_FLAGS | getattr(os, "O_NOFOLLOW", 0)
+    return os.open(os.path.join(meta_dir, LOCK_NAME), flags, 0o600)
+
+
+def _locks(fd: int, how: int) -> bool:
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _write_holder(fd: int, spec: MountSpec, client_pid: int | None) -> None:
@@ -43,12 +72,12 @@ def _write_holder(fd: int, spec: MountSpec, client_pid: int | None) -> None:
         "mount_path": spec.mount_path,
     }
     os.ftruncate(fd, 0)
-    os.pwrite(fd, json.dumps(holder).encode(), 0)
+    pwrite(fd, json.dumps(holder).encode(), 0)
 
 
 def _holder(fd: int) -> str:
     try:
-        holder: dict[str, Any] = json.loads(os.pread(fd, 4096, 0))
+        holder: dict[str, Any] = json.loads(pread(fd, 4096, 0))
         return f"at {holder['mount_path']} by process {holder['pid']} on {holder['host']} since {holder['since']}"
     except (ValueError, KeyError, TypeError):
         return "by a process that is starting just now"

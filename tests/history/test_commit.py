@@ -173,7 +173,7 @@ def test_somebody_else_moves_the_ref_between_our_look_and_our_move(volume: Drive
     key = ref_key(volume.spec.volume_name, volume.spec.volume_id)
 
     def meanwhile(found: object) -> object:
-        assert move_ref(store.inner, key, first.locator, "somebody", found.tag)  # type: ignore[attr-defined]
+        assert move_ref(store.inner, key, first.locator.file, "somebody", found.tag)  # type: ignore[attr-defined]
         return found
 
     store.alter("get_tagged", key, meanwhile)

@@ -231,12 +231,12 @@ def test_a_record_under_the_name_of_another_volume_or_number_is_refused(store: M
 def test_a_ref_moves_only_from_where_the_mover_thinks_it_is(store: MemoryStore) -> None:
     key = ref_key("data", "0" * 16)
     assert read_ref(store, key) is None
-    tag = move_ref(store, key, RECORD.locator, "me", None)
+    tag = move_ref(store, key, RECORD.locator.file, "me", None)
     found = read_ref(store, key)
     assert found is not None
     assert (found.version, found.writer, found.tag) == (RECORD.locator.file, "me", tag)
-    assert move_ref(store, key, RECORD.locator, "other", None) is None
-    newer = replace(RECORD, sequence=4).locator
+    assert move_ref(store, key, RECORD.locator.file, "other", None) is None
+    newer = replace(RECORD, sequence=4).locator.file
     assert move_ref(store, key, newer, "me", tag)
     assert move_ref(store, key, newer, "other", tag) is None
 

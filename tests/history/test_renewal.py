@@ -46,7 +46,7 @@ class Driver:
 
     def commit(self, message: str):
         nothing = lambda *_: None  # noqa: E731
-        return self.session.commit(message, nothing, self.call, nothing, nothing, nothing)
+        return self.session.commit(message, self.call, nothing, nothing, nothing)
 
 
 def test_packs_that_no_version_names_are_stored_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,9 @@ class World:
         shutil.rmtree(self.root / "cache", ignore_errors=True)
 
     def objects(self, kind: str) -> list[Path]:
-        """Files of a file:// store below ``packs``, ``index`` or ``volumes``."""
-        return sorted(path for path in (self.root / "store" / kind).rglob("*") if path.is_file())
+        """Files of a file:// store below ``packs``, ``index`` or ``volumes``, but for leases."""
+        found = (path for path in (self.root / "store" / kind).rglob("*") if path.is_file())
+        return sorted(path for path in found if path.name != "lease.json")
 
     @property
     def live(self) -> list[Volume]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+import shutil
 import subprocess
-import sys
-import textwrap
 from collections.abc import Iterator
 
 import pytest
@@ -232,6 +231,31 @@ def test_a_batch_comes_in_at_its_end_or_not_at_all(volume: RWVolume, world: Worl
         batch.put_file(io.BytesIO(), "dir/")
 
 
+def test_a_copy_reads_and_stores_no_bytes(world: World) -> None:
+    volume = world.new("files")
+    data = os.urandom(9_000_001)
+    volume.write_bytes.sync("weights", data)
+    with volume.open.sync("sparse", "wb") as file:
+        file.seek(50 << 20)
+        file.write(b"end")
+    version = volume.finalize.sync()
+    world.forget_caches()
+    (world.root / "store" / "packs").rename(world.path("away"))  # whoever reads a block now fails
+    fork = world.keep(version.fork.sync())
+    fork.write_bytes.sync("staged", b"not uploaded yet")
+    fork.copy.sync("weights", "copy")
+    fork.copy.sync("sparse", "copy of sparse")
+    fork.copy.sync("staged", "copy of staged")
+    fork.remove.sync("weights")
+    copied = fork.finalize.sync()
+    assert sum(path.stat().st_size for path in world.objects("packs")) < 2000
+    shutil.copytree(world.path("away"), world.root / "store" / "packs", dirs_exist_ok=True)
+    assert copied.read_bytes.sync("copy") == data
+    assert copied.read_bytes.sync("copy of staged") == b"not uploaded yet"
+    assert copied.read_bytes.sync("copy of sparse", offset=(50 << 20) - 1) == b"\0end"
+    assert copied.stat.sync("copy").mtime == version.stat.sync("weights").mtime
+
+
 def test_remove_copy_and_rename(volume: RWVolume) -> None:
     with volume.batch_upload() as batch:
         for path in ("d/one", "d/sub/two", "e/one"):
@@ -379,12 +403,13 @@ def test_a_mount_and_what_was_written_without_one(world: World) -> None:
 
 
 @pytest.mark.fuse
-def test_publishing_without_a_mount_leaves_the_workspace_of_a_mount_alone(world: World) -> None:
+def test_a_mounted_volume_cannot_be_published_without_the_mount(world: World) -> None:
     world.new("line").finalize.sync()
     mounted = world.keep(Volume.from_name.sync("line", world.store))
     path = mounted.mount.sync(world.path("mnt"))
     (path / "kept").write_text("kept")
-    Volume.from_name.sync("line", world.store).finalize.sync("from elsewhere")
+    with pytest.raises(VolumeBusyError):
+        Volume.from_name.sync("line", world.store).finalize.sync("from elsewhere")
     assert (path / "kept").read_text() == "kept"
     assert (world.root / f"cache/workspaces/line-{mounted.id}/index.db").exists()
 
@@ -456,27 +481,6 @@ def test_on_s3(world: World, s3_environment) -> None:
     version = volume.finalize.sync()
     world.forget_caches()
     assert len(Volume.from_locator.sync(version.locator).ls.sync("d")) == 50
-
-
-def test_it_needs_neither_fuse_nor_linux(world: World) -> None:
-    """As on macOS: the calls that only Linux has are gone, and the libraries of the mount."""
-    code = f"""
-        import os, sys
-        for name in ("copy_file_range", "fdatasync", "pidfd_open", "posix_fadvise", "O_PATH", "sched_setaffinity"):
-            if hasattr(os, name):
-                delattr(os, name)
-        sys.modules["pyfuse3"] = sys.modules["trio"] = None
-        from flyteplugins_vol.io import Volume
-        volume = Volume.new("anywhere", {world.store!r})
-        with volume.batch_upload() as batch:
-            batch.put_directory({os.path.dirname(__file__)!r}, "/tests")
-        volume.commit.sync()
-        volume.write_bytes.sync("x", bytes(70_000_000))
-        version = volume.finalize.sync()
-        assert len(version.read_bytes.sync("x")) == 70_000_000
-        assert version.ls.sync("tests")
-    """
-    subprocess.run([sys.executable, "-W", "error", "-c", textwrap.dedent(code)], check=True)
 
 
 @pytest.mark.slow

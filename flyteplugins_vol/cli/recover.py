@@ -1,0 +1,124 @@
+"""``flytevol recover``: what processes that died left on this machine, and in no version."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.table import Table
+
+from flyteplugins_vol.cli.errors import AmbiguousError, NotFoundError
+from flyteplugins_vol.cli.mounting import Mounted
+from flyteplugins_vol.cli.mounts import serve
+from flyteplugins_vol.cli.options import Options, common
+from flyteplugins_vol.cli.output import table, version_wire
+from flyteplugins_vol.errors import UsageError
+from flyteplugins_vol.history.record import parse_locator
+from flyteplugins_vol.human import local, shown, size
+from flyteplugins_vol.io import RWVolume
+from flyteplugins_vol.io.recovery import Recoverable
+
+if TYPE_CHECKING:
+    from flyteplugins_vol.mount.leftovers import Leftover
+
+
+@click.command(short_help="Publish, mount or drop what a killed process left.")
+@click.argument("what", required=False, metavar="[VOLUME|DIRECTORY]")
+@click.option("--commit", "how", flag_value="commit", help="Publish it as the volume's next version.")
+@click.option("--fork", metavar="NAME", help="Publish it as a volume of its own.")
+@click.option("--mount", "directory", type=click.Path(), metavar="DIR", help="Mount it until Ctrl-C, then publish it.")
+@click.option("--discard", "how", flag_value="discard", help="Delete it.")
+@click.option("-m", "--message", help="Message of the new version.")
+@click.option("--meta-dir", type=click.Path(file_okay=False), help="If the mount was made with one.")
+@common
+def recover(
+    options: Options, what: str | None, how: str | None, fork: str | None, directory: str | None, message: str | None,
+    meta_dir: str | None,
+) -> None:  # fmt: skip
+    """Show what mounts that ended without a commit left on this machine; with an option, do something about it.
+
+    The next mount of the volume takes it up by itself, unless somebody else has written to the volume meanwhile, or
+    another task mounts it: then it is set aside, and stays until it is recovered here.
+
+    \b
+    flytevol recover
+    flytevol recover data --commit -m "what the job had done"
+    flytevol recover data --fork data-rescued
+    flytevol recover ~/.cache/flytevol/workspaces/data-…~1 --mount ./look
+    flytevol recover data --discard
+    """
+    found = RWVolume.recoverable(meta_dir)
+    asked = [name for name, given in (("--fork", fork), ("--mount", directory), (f"--{how}", how)) if given]
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)} do not go together", hint="give one of them")
+    if what is not None:
+        found = _named(found, what)
+    if not asked:
+        if not found and not options.as_json:
+            options.output.note("nothing to recover: all that was written is in a version, or in a live mount")
+        elif found or options.as_json:
+            options.output.result([_wire(one) for one in found], _table(found))
+        return
+    if what is None:
+        raise UsageError(f"{asked[0]} needs to know of what", hint="flytevol recover lists what there is")
+    one = _only(found, what)
+    if how == "discard":
+        one.discard.sync()
+        options.output.result({"discarded": one.path}, "")
+        return
+    if directory is not None:
+        serve(_mounted(options, one, directory, message), one.left.volume_name)
+        return
+    with options.output.progress("publishing") as bar:
+        doing = one.commit.sync(message, progress=bar) if how else one.fork.sync(fork, message, progress=bar)
+    options.output.result(version_wire(doing), str(doing.locator))
+
+
+def _mounted(options: Options, one: Recoverable, directory: str, message: str | None) -> Mounted:
+    volume = one.volume.sync()
+    where = volume.mount.sync(os.path.abspath(directory))
+    return Mounted(options, volume, str(where), forked=False, commits=True, message=message)
+
+
+def _named(found: Sequence[Recoverable], what: str) -> list[Recoverable]:
+    by_path = [one for one in found if one.path == os.path.abspath(os.path.expanduser(what))]
+    return by_path or [one for one in found if what in (one.left.volume_name, _own(one))]
+
+
+def _only(found: Sequence[Recoverable], what: str) -> Recoverable:
+    if not found:
+        raise NotFoundError(f"nothing of {shown(what)} is to be recovered", hint="flytevol recover lists what there is")
+    if len(found) > 1:
+        places = "\n".join(shown(one.path) for one in found)
+        raise AmbiguousError(f"{len(found)} workspaces are of {shown(what)}:\n{places}", hint="give one's directory")
+    return found[0]
+
+
+def _own(one: Recoverable) -> str:
+    return f"{one.left.volume_name}-{one.left.volume_id}"
+
+
+def _wire(one: Recoverable) -> dict[str, Any]:
+    return asdict(one.left)
+
+
+def _table(found: Sequence[Recoverable]) -> Table:
+    rows = [
+        (
+            one.left.volume_name, local(one.left.changed), f"{one.left.files:,}", size(one.left.bytes),
+            size(one.left.staged), _next(one.left), shown(one.path),
+        )
+        for one in found
+    ]  # fmt: skip
+    columns = ("VOLUME", "LAST WRITTEN", "FILES", "SIZE", "UNSENT", "STATE", "DIRECTORY")
+    return table(columns, rows, right=columns[2:5])
+
+
+def _next(left: Leftover) -> str:
+    if left.aside:
+        return "set aside"
+    own = left.base is not None and parse_locator(left.base).volume_id == left.volume_id
+    return "resumed by the next mount" if own else "of a volume without a version"

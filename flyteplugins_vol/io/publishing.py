@@ -1,0 +1,152 @@
+"""How a writable volume becomes versions: `commit`, `finalize`, `fork`, and the handing over between tasks."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from flyteplugins_vol.errors import HandleClosedError, NothingCommittedError, VolumeError
+from flyteplugins_vol.history.record import VersionRecord
+from flyteplugins_vol.history.unmounted import publish_unmounted
+from flyteplugins_vol.io import hosts
+from flyteplugins_vol.io.dual import dual
+from flyteplugins_vol.io.facts import new_id
+from flyteplugins_vol.io.files import WriteFiles
+from flyteplugins_vol.io.mounted import Mountable
+from flyteplugins_vol.io.mounting import MountOptions
+
+if TYPE_CHECKING:
+    from flyteplugins_vol.io.payload import Known
+    from flyteplugins_vol.io.volume import ROVolume, RWVolume
+
+
+class Publishing(WriteFiles, Mountable):
+    """The life of a writable handle: versions as often as it likes, then the last one, or none."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def has_changes(self) -> bool: ...
+        def _fork(self, name: str | None) -> RWVolume: ...
+        def _published(self, record: Known) -> ROVolume: ...
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        self._final: ROVolume | None = None
+        self._abandoned = False
+        self._failure = ""  # why it could not be handed over: SDKs tell little more of it than its repr
+        self._publishing = threading.RLock()  # so that a handle returned twice is finalized once
+
+    def _do_commit(self, message: str | None = None, *, progress: Any = None) -> ROVolume:
+        """Publish the volume as it is now as an immutable version; it stays mounted, if it is.
+
+        All that was closed or synced before is in it. Without a message and without changes the last version is
+        returned. ``progress``: called with dicts that have a ``phase``. Raises `NotMountedError`, `StoreError`,
+        `ConflictError`, `CommitError`; the mount lives on then, and the data is kept.
+        """
+        with self._publishing:
+            self._check_open()
+            if self._access.writer is not None:
+                self._record = record = self._commit_unmounted(message, progress)
+            else:
+                wire = self._live().client.commit(message, progress, hosts.produced_by())
+                self._record = record = VersionRecord.from_wire(wire)
+        return self._published(record)
+
+    commit = dual(_do_commit)
+
+    def _do_finalize(self, message: str | None = None, *, progress: Any = None) -> ROVolume:
+        """Publish the last version, unmount, and close this handle. A second call returns the same version.
+
+        Never mounted: publishes what the volume begins with. Raises as `commit`; the mount lives on then.
+        """
+        with self._publishing:
+            if self._final is not None:
+                return self._final
+            self._check_open()
+            if self._mounting is None or self._mounting.read_only:
+                final = self._published_unmounted(message, progress)
+            else:
+                self._check_alive(self._mounting)
+                final = self._do_commit(message, progress=progress)
+            if self._mounting is not None:
+                self._mounting.end(keep=False)
+            self._access.close()
+            self._final = final
+            return final
+
+    finalize = dual(_do_finalize)
+
+    def _do_hand_over(self, boundary: hosts.Boundary) -> ROVolume:
+        """The version that stands for this handle at a task's boundary: an argument is committed, a result finalized.
+
+        Raises as `commit`. A result's mount then ends as well: its task is over.
+        """
+        with self._publishing:
+            try:
+                if boundary == "result" or self._final is not None:
+                    return self._do_finalize()
+                self._check_open()
+                if self._mounting is None or self._mounting.read_only:
+                    return self._published_unmounted(None)
+                self._check_alive(self._mounting)
+                return self._do_commit()
+            except VolumeError as error:
+                self._failure = self._failure or error.message
+                if boundary == "result":
+                    self._do_abandon()
+                raise
+
+    hand_over = dual(_do_hand_over)
+
+    def _published_unmounted(self, message: str | None, progress: Any = None) -> ROVolume:
+        if self._access.writer is not None:
+            self._record = self._commit_unmounted(message, progress)
+        elif not (self._own and message is None and self._record is not None):
+            spec = self._spec(MountOptions(resume=False))
+            aside = f"{spec.meta_dir}-{new_id()}"  # a writer that has it mounted, or died with it, keeps its workspace
+            self._record = publish_unmounted(replace(spec, meta_dir=aside), message)
+        return self._published(self._record)
+
+    def _do_fork(self, name: str | None = None) -> RWVolume:
+        """An independent writable volume that begins as this one is now.
+
+        Mounted, or written to without a mount: commits first. Raises `NothingCommittedError` if there is nothing to
+        begin with.
+        """
+        if self._final is not None:
+            return self._final.fork.sync(name)
+        self._check_open()
+        if (self._mounting is not None and self._mounting.live) or self.has_changes:
+            self._do_commit()
+        self._check_committed("fork")
+        return self._fork(name)
+
+    fork = dual(_do_fork)
+
+    def _do_abandon(self) -> None:
+        """End the mount and drop what was not committed. Bounded in time, idempotent; versions stay."""
+        if self._mounting is not None:
+            self._mounting.end(keep=False, abandon=True)
+        self._access.close()
+        self._abandoned = self._final is None
+
+    abandon = dual(_do_abandon)
+
+    def _check_open(self) -> None:
+        if self._final is not None:
+            raise HandleClosedError(
+                f"volume {self.name!r} was finalized as {self._final.version}",
+                hint="fork that version to go on writing",
+            )
+        if self._abandoned:
+            raise HandleClosedError(
+                f"volume {self.name!r} was abandoned", hint="make a new handle: Volume.new, from_name, or a fork"
+            )
+
+    def _check_committed(self, what: str) -> None:
+        if self._record is None:
+            raise NothingCommittedError(
+                f"cannot {what}: volume {self.name!r} has no version yet", hint="commit() or finalize() it first"
+            )

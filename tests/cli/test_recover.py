@@ -1,0 +1,82 @@
+"""`flytevol recover`, after a mount was really killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli, wait_for
+
+pytestmark = pytest.mark.fuse
+
+
+def crashed(cli: Cli, root: Path) -> None:
+    """A mount of a new fork of `data`, named `work`, whose daemon is killed with a file that is in no version."""
+    cli.volume("data", {"a": b"1"})
+    at = root / "mnt"
+    process = cli.process("mount", "data", str(at), "--fork", "work")
+    wait_for(lambda: os.path.ismount(at))
+    with open(at / "b", "w") as file:
+        file.write("22")
+        file.flush()
+        os.fsync(file.fileno())
+    (live,) = cli("status", "--json").json
+    os.kill(live["pid"], signal.SIGKILL)
+    process.wait(30)
+    assert not os.path.ismount(at)
+
+
+def test_a_crash_is_shown_and_recovered(cli: Cli, tmp_path: Path) -> None:
+    crashed(cli, tmp_path)
+    assert "work: 3 files, 2 B on this disk only" in cli("status").err
+    (row,) = cli("recover").lines[1:]
+    assert row.split()[0] == "work"
+    assert "of a volume without a version" in row
+    (one,) = cli("recover", "--json").json
+    assert (one["volume_name"], one["files"], one["staged"], one["aside"]) == ("work", 3, 2, False)
+    assert one["base"].endswith(cli.versions("data")[0]["version"] + ".json")
+    for wrong in (["--commit"], ["work", "--commit", "--fork", "x"], ["work", "--mount", "m", "--discard"]):
+        assert cli("recover", *wrong, code=2).out == ""
+    assert cli("recover", "other", "--commit", code=3).out == ""
+    locator = cli("recover", "work", "--commit", "-m", "rescued").lines[0]
+    assert cli("cat", locator, "b").out == "22"
+    assert cli.versions("work")[0]["message"] == "rescued"
+    assert "nothing to recover" in cli("recover").err
+    assert cli("recover", "--json").json == []
+
+
+def test_it_is_mounted_then_published(cli: Cli, tmp_path: Path) -> None:
+    crashed(cli, tmp_path)
+    (one,) = cli("recover", "--json").json
+    at = tmp_path / "look"
+    process = cli.process("recover", one["path"], "--mount", str(at), "-m", "looked at")
+    wait_for(lambda: os.path.ismount(at))
+    assert (at / "b").read_text() == "22"
+    time.sleep(0.2)  # until its handler is there
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert cli.versions("work")[0]["message"] == "looked at"
+    assert cli("recover", "--json").json == []
+
+
+def test_it_becomes_a_volume_of_its_own_or_is_dropped(cli: Cli, tmp_path: Path) -> None:
+    crashed(cli, tmp_path)
+    locator = cli("recover", "work", "--fork", "rescued").lines[0]
+    assert cli("cat", "rescued", "b").out == "22"
+    assert locator.rpartition("/volumes/")[2].startswith("rescued-")
+    crashed_again = tmp_path / "again"
+    crashed_again.mkdir()
+    cli("new", "other")
+    process = cli.process("mount", "other", str(crashed_again / "mnt"))
+    wait_for(lambda: os.path.ismount(crashed_again / "mnt"))
+    (crashed_again / "mnt" / "c").write_text("3")
+    process.kill()
+    process.wait()
+    wait_for(lambda: len(cli("recover", "--json").json) == 1)
+    cli("recover", "other", "--discard")
+    assert cli("recover", "--json").json == []
+    assert cli("ls", "other").lines == []
