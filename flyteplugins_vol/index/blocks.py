@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from flyteplugins_vol.index.database import IndexDatabase
+from flyteplugins_vol.index.rows import check_block, damaged
 
 
 class BlockRow(NamedTuple):
@@ -29,6 +30,7 @@ _JOINED = (
     "SELECT b.id, b.hash, p.name, b.offset, b.stored, b.at, b.size, b.codec FROM block b JOIN pack p ON p.id=b.pack"
 )
 _KEEP = 20_000
+_NEAR = 64 << 20
 
 
 class BlockTable:
@@ -40,12 +42,12 @@ class BlockTable:
         self.next_pack = next_pack
 
     def get(self, block: int) -> BlockRow:
-        """A block by its number. Raises KeyError if the index is damaged."""
+        """A block by its number. Raises `IndexDamagedError` if it is not there, or out of its bounds."""
         found = self._known.get(block)
         if found is None:
             row = self._sql.execute(f"{_JOINED} WHERE b.id=?", (block,)).fetchone()
             if row is None:
-                raise KeyError(block)
+                damaged(f"block {block} is not there")
             if len(self._known) >= _KEEP:
                 self._known.clear()
             found = self._known[block] = _row(row)
@@ -58,13 +60,14 @@ class BlockTable:
     def near(self, block: BlockRow, low: int, high: int, limit: int) -> list[BlockRow]:
         """Blocks of the same pack stored at [low, high), in order, at most ``limit`` numbers away.
 
-        The blocks of a pack are numbered in its order, so neighbours are found by number, without an index.
+        The blocks of a pack are numbered in its order, so neighbours are found by number, without an index. At most
+        `_NEAR` plain bytes, those around the block: thousands of blocks of 4 MiB of zeros are a MiB of a pack.
         """
         rows = self._sql.execute(
             f"{_JOINED} WHERE b.id BETWEEN ? AND ? AND b.offset>=? AND b.offset<? AND p.name=? ORDER BY b.offset",
             (block.id - limit, block.id + limit, low, high, bytes.fromhex(block.pack)),
         )
-        return [_row(row) for row in rows]
+        return _around(block.id, [_row(row) for row in rows])
 
     def add_pack(self, name: str, size: int, blocks: Sequence[tuple[bytes, int, int, int, int, int]]) -> list[int]:
         """Enter a durable pack and its ``(hash, offset, stored, at, size, codec)`` blocks; returns their numbers.
@@ -128,6 +131,23 @@ class BlockTable:
         return [(row[0].hex(), row[1]) for row in self._sql.execute("SELECT name, size FROM pack ORDER BY id")]
 
 
+def _around(number: int, rows: list[BlockRow]) -> list[BlockRow]:
+    left = _NEAR - sum(row.size for row in rows)
+    if left >= 0:
+        return rows
+    first = next((i for i, row in enumerate(rows) if row.id == number), 0)
+    last = first + 1
+    left = _NEAR - sum(row.size for row in rows[first:last])
+    while last < len(rows) and rows[last].size <= left:
+        left -= rows[last].size
+        last += 1
+    while first and rows[first - 1].size <= left:
+        first -= 1
+        left -= rows[first].size
+    return rows[first:last]
+
+
 def _row(row: tuple[int, bytes, bytes, int, int, int, int, int]) -> BlockRow:
     number, digest, pack, offset, stored, at, size, codec = row
+    check_block(number, digest, pack, offset, stored, at, size, codec)
     return BlockRow(number, digest, pack.hex(), offset, stored, at, size, codec)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import sys
 from typing import Any
 
 from flyteplugins_vol.errors import IndexDamagedError, NewerFormatError, SetupError
 from flyteplugins_vol.index import schema
+from flyteplugins_vol.portable import OPEN_FLAGS
 
 _CACHE_KIB = 32 << 10
 _LEAST_SQLITE = (3, 37)
+_LONGEST_CELL = 1 << 20  # bytes; the longest of ours is an extended attribute of 64 KiB
 _HINT = "use another version, or run a verification of the store"
 
 
@@ -57,7 +60,7 @@ class IndexDatabase:
             if not read_only:
                 _tune(sql)
             sql.execute("BEGIN")
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: its message quotes the file
             sql.close()
             raise IndexDamagedError(f"{path} is not an index: {error}", hint=_HINT) from error
         except Exception:
@@ -74,7 +77,7 @@ class IndexDatabase:
     def sync_fd(self) -> int:
         """The descriptor whose fdatasync makes committed rows survive a power cut (the WAL's)."""
         if self._wal is None:
-            self._wal = os.open(self.path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+            self._wal = os.open(self.path + "-wal", os.O_RDONLY | OPEN_FLAGS)
         return self._wal
 
     def checkpoint(self) -> None:
@@ -86,6 +89,10 @@ class IndexDatabase:
         finally:
             self.sql.execute("BEGIN")  # without space for the main file, all rows are still in the WAL
 
+    def widen(self, size: int) -> None:
+        """Let SQLite hold so many bytes of pages."""
+        self.sql.execute(f"PRAGMA cache_size=-{size >> 10}")
+
     def wal_bytes(self) -> int:
         try:
             return os.stat(self.path + "-wal").st_size
@@ -94,7 +101,7 @@ class IndexDatabase:
 
     def close(self) -> None:
         """Commit, and bring everything to the main file."""
-        if self.sql.in_transaction:
+        if self.sql.in_transaction and not self.read_only:
             self.sql.execute("COMMIT")
         self.drop()
 
@@ -125,7 +132,18 @@ def _connect(path: str, *, read_only: bool) -> sqlite3.Connection:
 
 
 def _guard(sql: sqlite3.Connection) -> None:
-    """What makes a stranger's file harmless; the first of these reads it already."""
+    """What makes a stranger's file harmless; the first of the pragmas reads it already.
+
+    Defensive mode and limits where this Python can set them (3.12, 3.11). They are a second wall: nothing of a file
+    but rows of our own tables is ever run or used, see `_check`.
+    """
+    if sys.version_info >= (3, 12):
+        sql.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+        for off in (sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW):
+            sql.setconfig(off, False)
+    if sys.version_info >= (3, 11):
+        sql.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_CELL)
+        sql.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", f"cache_size=-{_CACHE_KIB}"):
         sql.execute(f"PRAGMA {pragma}")
 
@@ -154,11 +172,26 @@ def _check(sql: sqlite3.Connection, path: str) -> None:
             f"the index has format {version}; this release reads format {schema.FORMAT}",
             hint="install a newer release of flyteplugins-vol",
         )
-    # An index comes from elsewhere. Only our own tables, word for word: so no trigger, view or default expression
-    # of a stranger ever runs.
-    rows = sql.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
-    if sorted(row[0] for row in rows) != sorted(schema.create_statements()):
+    # An index comes from elsewhere. Only our own tables, word for word, each on pages of its own: so no trigger, view,
+    # virtual table, generated column or default expression of a stranger ever runs, and no table is another's rows.
+    rows = sql.execute("SELECT type, name, tbl_name, sql, rootpage FROM sqlite_schema LIMIT 100").fetchall()
+    pages = {row[4] for row in rows if isinstance(row[4], int) and row[4] > 1}
+    if {row[:4] for row in rows} != _SCHEMA or len(rows) != len(_SCHEMA) or len(pages) != len(rows):
         raise IndexDamagedError(f"{path} has other tables than an index", hint=_HINT)
+
+
+def _described(statement: str) -> tuple[str, str, str, str]:
+    """Type, name, table and text of what a statement of the schema makes, as ``sqlite_schema`` has them."""
+    words = statement.split()
+    if words[1] == "TABLE":
+        return "table", words[2], words[2], statement
+    return "index", words[3], words[5], statement
+
+
+_SCHEMA = {
+    *map(_described, schema.create_statements()),
+    ("index", "sqlite_autoindex_pack_1", "pack", None),  # of its UNIQUE
+}
 
 
 def _one(sql: sqlite3.Connection, statement: str) -> tuple[Any, ...]:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
+import sys
 import time
 
 from flyteplugins_vol.index.blocks import BlockTable
 from flyteplugins_vol.index.database import IndexDatabase
 from flyteplugins_vol.index.entries import EntryTable
 from flyteplugins_vol.index.inodes import InodeTable
+from flyteplugins_vol.index.rows import damaged
 from flyteplugins_vol.index.windows import WindowTable
 from flyteplugins_vol.index.xattrs import XattrTable
 from flyteplugins_vol.model import ROOT_INO, Inode
 
+_WIDE = 256 << 20  # bytes of SQLite pages that `hold_all` lets be held
 _WRAP = 1 << 64  # two sparse files of 2^63 - 1 bytes are legal, and their sum is more than SQLite's integers hold
+
+
+def _counters(db: IndexDatabase) -> dict[str, int]:
+    counters = dict(db.sql.execute("SELECT key, value FROM meta LIMIT 100").fetchall())
+    for key, value in counters.items():
+        if not isinstance(value, int):
+            damaged(f"{str(key)[:40]} is no number")
+    return counters
 
 
 def _wrapped(total: int) -> int:
@@ -26,7 +38,7 @@ class Index:
 
     def __init__(self, db: IndexDatabase) -> None:
         self.db = db
-        counters = dict(db.sql.execute("SELECT key, value FROM meta").fetchall())
+        counters = _counters(db)
         self.next_ino = counters.get("next_ino", ROOT_INO)
         self.files = counters.get("files", 0)
         self.bytes = counters.get("bytes", 0) % _WRAP
@@ -52,7 +64,20 @@ class Index:
     @classmethod
     def open(cls, path: str, *, read_only: bool) -> Index:
         """An existing index. Raises `IndexDamagedError` or `NewerFormatError`."""
-        return cls(IndexDatabase.open(path, read_only=read_only))
+        db = IndexDatabase.open(path, read_only=read_only)
+        try:
+            return cls(db)
+        except sqlite3.DatabaseError as error:
+            db.drop()
+            damaged(str(error))
+        except BaseException:
+            db.drop()
+            raise
+
+    def hold_all(self) -> None:
+        """Forget nothing from now on: for namespaces that are gone through again and again, at 500 bytes a file."""
+        self.inodes.keep = self.windows.keep = sys.maxsize
+        self.db.widen(_WIDE)
 
     def new_ino(self) -> int:
         self.next_ino += 1

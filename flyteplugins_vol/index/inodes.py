@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import cast
 
 from flyteplugins_vol.index.database import IndexDatabase
+from flyteplugins_vol.index.rows import check_names, check_place, inode_of
 from flyteplugins_vol.model import Inode
 
 _COLUMNS = "ino, mode, nlink, uid, gid, rdev, size, allocated, atime, mtime, ctime, parent, target"
@@ -21,6 +22,7 @@ class InodeTable:
 
     def __init__(self, db: IndexDatabase) -> None:
         self._sql = db.sql
+        self.keep = _KEEP
         self._known: dict[int, Inode] = {}
         self._changed: dict[int, Inode] = {}
         self._gone: dict[int, None] = {}
@@ -37,7 +39,7 @@ class InodeTable:
         row = self._sql.execute(_SELECT, (ino,)).fetchone()
         if row is None:
             return None
-        found = self._known[ino] = Inode(*row)
+        found = self._known[ino] = inode_of(*row)
         return found
 
     def add(self, inode: Inode) -> None:
@@ -60,15 +62,23 @@ class InodeTable:
         return list(self._orphans)
 
     def in_order(self, parent: int, after: bytes, limit: int) -> list[tuple[bytes, Inode]]:
-        """At most ``limit`` entries of a directory with names greater than ``after``, in byte order."""
+        """At most ``limit`` entries of a directory with names greater than ``after``, in byte order.
+
+        Raises `IndexDamagedError` for what cannot be a directory's.
+        """
         known = self._known
         # Names alone cost a third of names with inodes, and a directory that is listed again is known.
         names = self._sql.execute(_NAMES, (parent, after, limit)).fetchall()
+        check_names([name for name, _ in names])
         found = [(name, known.get(ino)) for name, ino in names]
         if all(inode is not None for _, inode in found):
-            return cast("list[tuple[bytes, Inode]]", found)
-        rows = self._sql.execute(_SCAN, (parent, after, limit)).fetchall()
-        entries = [(row[0], known.get(row[1]) or Inode(*row[1:])) for row in rows]
+            entries = cast("list[tuple[bytes, Inode]]", found)
+        else:
+            rows = self._sql.execute(_SCAN, (parent, after, limit)).fetchall()
+            entries = [(row[0], known.get(row[1]) or inode_of(*row[1:])) for row in rows]
+        for name, inode in entries:
+            if inode.parent or not inode.nlink:
+                check_place(parent, name, inode)
         if not self.crowded:
             for _, inode in entries:
                 known.setdefault(inode.ino, inode)
@@ -89,12 +99,12 @@ class InodeTable:
 
     def trim(self) -> None:
         """Forget clean inodes. Only between two verbs: within one, an inode must stay one object."""
-        if len(self._known) > _KEEP:
+        if len(self._known) > self.keep:
             self._known = dict(self._changed)
 
     @property
     def crowded(self) -> bool:
-        return len(self._known) > _KEEP
+        return len(self._known) > self.keep
 
     @property
     def dirty(self) -> int:

@@ -6,11 +6,15 @@ flush, and a file that dies before it costs nothing at all.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from flyteplugins_vol.index.blocks import BlockTable
 from flyteplugins_vol.index.database import IndexDatabase
 from flyteplugins_vol.index.extents import STAGED, Extent, covered
+from flyteplugins_vol.index.rows import check_extents, damaged
 from flyteplugins_vol.model import BLOCK_SIZE
 
+_LAST = (1 << 63) - 1  # what SQLite's integers hold, and the greatest size of a file
 _KEEP = 20_000  # clean windows kept in memory
 
 
@@ -42,6 +46,7 @@ class WindowTable:
         self._blocks = blocks
         self._files: dict[int, dict[int, Window]] = {}
         self._count = 0
+        self.keep = _KEEP
         self._changed: dict[Window, None] = {}
         # files that are new since the last flush: they have no rows, so their windows need no SELECT
         self._fresh: set[int] = set()
@@ -85,13 +90,26 @@ class WindowTable:
             self._delete_rows(ino, first * BLOCK_SIZE)
         return dead
 
+    def filled(self, ino: int, first: int, last: int) -> Iterator[int]:
+        """Numbers of the windows of a file that have extents, in order, from ``first`` to ``last``."""
+        loaded = self._files.get(ino, {})
+        found = {number for number, window in loaded.items() if first <= number <= last and window.extents}
+        if ino not in self._fresh:
+            bounds = (ino, first * BLOCK_SIZE, min((last + 1) * BLOCK_SIZE, _LAST))
+            for table in ("extent", "staged"):
+                rows = self._sql.execute(
+                    f"SELECT DISTINCT start/{BLOCK_SIZE} FROM {table} WHERE ino=? AND start>=? AND start<?", bounds
+                )
+                found.update(number for (number,) in rows if number not in loaded)
+        yield from sorted(found)
+
     def covered_below(self, ino: int, end: int) -> int:
         """Bytes that the extents of windows before number ``end`` cover."""
         total = sum(covered(w.extents) for w in self._files.get(ino, {}).values() if w.number < end)
         loaded = self._files.get(ino, {})
         rows = self._sql.execute(
             f"SELECT start/{BLOCK_SIZE}, sum(length) FROM extent WHERE ino=? AND start<? GROUP BY 1",
-            (ino, end * BLOCK_SIZE),
+            (ino, min(end * BLOCK_SIZE, _LAST)),
         )
         return total + sum(size for number, size in rows if number not in loaded)
 
@@ -108,7 +126,7 @@ class WindowTable:
 
     def trim(self) -> None:
         """Forget windows that are clean and wholly in blocks. Only between two verbs."""
-        if self._count <= _KEEP:
+        if self._count <= self.keep:
             return
         kept = [w for f in self._files.values() for w in f.values() if w.stored_staged or w in self._changed]
         self._files = {}
@@ -118,7 +136,7 @@ class WindowTable:
 
     @property
     def crowded(self) -> bool:
-        return self._count > _KEEP
+        return self._count > self.keep
 
     @property
     def dirty(self) -> int:
@@ -144,16 +162,19 @@ class WindowTable:
         window.stored_blocks = tuple(named)
 
     def _load(self, ino: int, number: int) -> Window:
-        bounds = (ino, number * BLOCK_SIZE, (number + 1) * BLOCK_SIZE)
+        bounds = (ino, number * BLOCK_SIZE, min((number + 1) * BLOCK_SIZE, _LAST))
         rows = self._sql.execute(
             "SELECT start, start+length, block, skip FROM extent WHERE ino=? AND start>=? AND start<?", bounds
         ).fetchall()
         blocks = tuple(row[2] for row in rows)
+        if STAGED in blocks:
+            damaged(f"an extent of inode {ino} names no block")
         staged = self._sql.execute(
             "SELECT start, start+length, 0, pos FROM staged WHERE ino=? AND start>=? AND start<?", bounds
         ).fetchall()
         if staged:
             rows = sorted(rows + staged)
+        check_extents(rows, bounds[1], bounds[2], ino)
         return Window(ino, number, rows, blocks, bool(staged))
 
     def _delete_rows(self, ino: int, low: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flyteplugins_vol.index.database import IndexDatabase
+from flyteplugins_vol.index.rows import XATTRS_MAX, check_xattr_names, check_xattr_value
 
 
 class XattrTable:
@@ -15,10 +16,16 @@ class XattrTable:
 
     def get(self, ino: int, name: bytes) -> bytes | None:
         row = self._sql.execute("SELECT value FROM xattr WHERE ino=? AND name=?", (ino, name)).fetchone()
-        return None if row is None else row[0]
+        if row is None:
+            return None
+        check_xattr_value(row[0], ino)
+        return row[0]
 
     def names(self, ino: int) -> list[bytes]:
-        return [row[0] for row in self._sql.execute("SELECT name FROM xattr WHERE ino=? ORDER BY name", (ino,))]
+        rows = self._sql.execute("SELECT name FROM xattr WHERE ino=? ORDER BY name LIMIT ?", (ino, XATTRS_MAX + 1))
+        names = [row[0] for row in rows]
+        check_xattr_names(names, ino)
+        return names
 
     def put(self, ino: int, name: bytes, value: bytes) -> None:
         self._sql.execute("INSERT OR REPLACE INTO xattr VALUES (?,?,?)", (ino, name, value))

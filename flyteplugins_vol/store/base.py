@@ -203,7 +203,7 @@ def settle_create(store: ObjectStore, key: str, data: Data) -> bool:
     """The answer of `ObjectStore.create` when the store said that the object exists: read back, compare."""
     there = store.get(key)
     if there is None:  # a writer in progress elsewhere (S3 answers 409), or deleted since
-        raise StoreUnavailableError(f"{key} was refused as existing, yet it is absent", hint=_TRY_AGAIN)
+        raise StoreUnavailableError(f"{key} in {store.url} was refused as existing, yet it is absent", hint=_TRY_AGAIN)
     return there == data
 
 
@@ -213,7 +213,9 @@ def settle_replace(store: ObjectStore, key: str, data: Data, tag: str | None) ->
     if there is not None and there.data == data:
         return there.tag
     if (there.tag if there else None) == tag:  # refused, yet nothing changed: a writer in progress elsewhere
-        raise StoreUnavailableError(f"{key} was refused as changed, yet it is unchanged", hint=_TRY_AGAIN)
+        raise StoreUnavailableError(
+            f"{key} in {store.url} was refused as changed, yet it is unchanged", hint=_TRY_AGAIN
+        )
     return None
 
 

@@ -2,27 +2,37 @@
 
 A mirror keeps no book of what it holds. Before a block is first used through an open mirror, all of it is read and
 hashed; if the hash is right it is there, else it is fetched again. So a crash, a flipped bit, a hole and a block
-that another process wrote a moment ago are all one case, several processes share a cache with no lock, and an
+that another process wrote a moment ago are all one case, several processes share a cache and wait for nobody, and an
 evicted mirror can be deleted at any moment. What was verified is remembered as long as the mirror stays open.
+
+An index says where in the mirror a block is, and a stranger's index may lie: its bytes are right, its place is
+another block's. So whoever has verified a range holds a shared lock on it (`F_OFD_SETLK`, which ends with the open
+file), and nobody writes without an exclusive one. A block that finds its place taken stays in memory.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import struct
 import threading
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from cachetools import LRUCache
 
+from flyteplugins_vol.errors import IndexDamagedError
+from flyteplugins_vol.portable import OPEN_FLAGS, allocated, fcntl, free_bytes, pread, private_directory, pwrite
 from flyteplugins_vol.store.container import Entry, block_hash
 
 _OPEN_MIRRORS = 256
 _OVERFLOW = 32 << 20  # bytes kept in memory when the disk refuses a block
 _TRIM_EVERY = 64 << 20  # bytes written between two looks at the size of the cache
 _RESERVE = 256 << 20  # bytes of the disk that the cache leaves free
+_FLOCK = struct.Struct("@hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
+_OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None)  # Linux since 3.15; macOS has none
 
 
 class BlockRef(NamedTuple):
@@ -43,17 +53,25 @@ class BlockCache:
         self._mirrors: LRUCache[str, _Mirror] = LRUCache(_OPEN_MIRRORS)
         self._overflow: LRUCache[tuple[str, int], bytes] = LRUCache(_OVERFLOW, getsizeof=len)
         self._written = 0
-        self.hits = 0
+        self.hits = 0  # both are counted by whoever reads files: a miss is read again, and then a hit as well
         self.misses = 0
-        os.makedirs(self._root, mode=0o700, exist_ok=True)
+        private_directory(self._root)
 
     def read(self, pack: str, at: int, size: int, skip: int, count: int) -> bytes | None:
-        """``count`` bytes from ``skip`` of the block at ``at``, if it has been verified; else None."""
+        """``count`` bytes from ``skip`` of the block at ``at``, if it has been verified; else None.
+
+        Raises `IndexDamagedError` for bytes that are not the block's: its neighbours are none of the reader's business.
+        """
+        if skip < 0 or skip + count > size:
+            raise IndexDamagedError(
+                f"the index is damaged: bytes {skip} to {skip + count} of a block of {size}",
+                hint="use another version, or verify the volume",
+            )
         with self._lock:
             mirror = self._mirrors.get(pack)
         if mirror is None or not mirror.has(at, size):
             return self._from_overflow(pack, at, skip, count)
-        data = os.pread(mirror.fd, count, at + skip)
+        data = pread(mirror.fd, count, at + skip)
         return data if len(data) == count else None
 
     def admit(self, ref: BlockRef) -> bool:
@@ -63,11 +81,7 @@ class BlockCache:
             return False
         if mirror.has(ref.at, ref.entry.size):
             return True
-        plain = os.pread(mirror.fd, ref.entry.size, ref.at)
-        if len(plain) != ref.entry.size or block_hash(plain) != ref.entry.hash:
-            return False
-        mirror.add(ref.at, ref.entry.size)
-        return True
+        return mirror.adopt(ref.at, ref.entry.size, lambda plain: block_hash(plain) == ref.entry.hash)
 
     def put(self, pack: str, at: int, blocks: Sequence[bytes]) -> None:
         """Keep verified blocks that follow one another in the mirror from ``at``."""
@@ -107,14 +121,11 @@ class BlockCache:
             self._overflow.clear()
 
     def _write(self, pack: str, at: int, data: bytes) -> bool:
-        """Whether the mirror is still there in the end: a limit below its size makes it go at once."""
+        """Whether the mirror has it in the end: its place may be taken; a limit below its size makes it go at once."""
         mirror = self._mirror(pack, create=True)
         assert mirror is not None
-        view = memoryview(data)
-        while view:
-            done = os.pwrite(mirror.fd, view, at + len(data) - len(view))
-            view = view[done:]
-        mirror.add(at, len(data))
+        if not mirror.write(at, data):
+            return mirror.adopt(at, len(data), lambda there: there == data)  # another process was as quick
         with self._lock:
             self._written += len(data)
             due = self._written >= min(_TRIM_EVERY, (_TRIM_EVERY if self._limit is None else self._limit) // 4)
@@ -148,8 +159,7 @@ class BlockCache:
                 at += len(plain)
 
     def _bound(self, used: int) -> int:
-        stats = os.statvfs(self._root)
-        room = used + stats.f_bavail * stats.f_frsize - _RESERVE
+        room = used + free_bytes(self._root) - _RESERVE
         return max(0, min(room, self._limit if self._limit is not None else room // 2))
 
     def _scan(self) -> list[tuple[float, int, str]]:
@@ -160,7 +170,7 @@ class BlockCache:
                     info = file.stat()
                 except FileNotFoundError:
                     continue
-                found.append((info.st_mtime, info.st_blocks * 512, file.path))
+                found.append((info.st_mtime, allocated(info), file.path))
         return found
 
 
@@ -171,11 +181,42 @@ class _Mirror:
         self.fd = fd
         self._starts: list[int] = []
         self._ends: list[int] = []
+        self._busy: list[tuple[int, int]] = []  # ranges that a thread writes, or looks at to hold them
         self._lock = threading.Lock()
 
     def deleted(self) -> bool:
         """Whether another process has evicted it: what it takes now would be space that nobody counts."""
         return os.fstat(self.fd).st_nlink == 0
+
+    def write(self, at: int, data: bytes) -> bool:
+        """Write verified bytes and hold them; False if somebody else holds some of their place, or is busy there."""
+        size = len(data)
+        with self._alone(at, size) as alone:
+            if not alone or not self._locked(fcntl.F_WRLCK, at, size):
+                return False
+            try:
+                view = memoryview(data)
+                while view:
+                    done = pwrite(self.fd, view, at + size - len(view))
+                    view = view[done:]
+            except BaseException:
+                self._let_go(at, size)
+                raise
+            self._locked(fcntl.F_RDLCK, at, size)  # in one step: nobody gets in between
+            self.add(at, size)
+            return True
+
+    def adopt(self, at: int, size: int, right: Callable[[bytes], bool]) -> bool:
+        """Hold what is there if it is ``right``: nobody changes it from then on."""
+        with self._alone(at, size) as alone:
+            if not alone or self._touches(at, size) or not self._locked(fcntl.F_RDLCK, at, size):
+                return self.has(at, size)
+            plain = pread(self.fd, size, at)
+            if len(plain) != size or not right(plain):
+                self._let_go(at, size)
+                return False
+            self.add(at, size)
+            return True
 
     def has(self, at: int, size: int) -> bool:
         with self._lock:
@@ -197,6 +238,43 @@ class _Mirror:
             self._starts[first:last] = [at]
             self._ends[first:last] = [end]
 
+    @contextmanager
+    def _alone(self, at: int, size: int) -> Generator[bool]:
+        """Whether no other thread is at work there. To the kernel all threads of an open file are one holder."""
+        mine = (at, at + size)
+        with self._lock:
+            alone = all(end <= at or start >= at + size for start, end in self._busy)
+            if alone:
+                self._busy.append(mine)
+        try:
+            yield alone
+        finally:
+            if alone:
+                with self._lock:
+                    self._busy.remove(mine)
+
+    def _touches(self, at: int, size: int) -> bool:
+        """Whether some of this range is held: an index that knows another block there contradicts itself."""
+        with self._lock:
+            i = bisect_right(self._starts, at + size - 1) - 1
+            return i >= 0 and self._ends[i] > at
+
+    def _let_go(self, at: int, size: int) -> None:
+        self._locked(fcntl.F_RDLCK if self._touches(at, size) else fcntl.F_UNLCK, at, size)
+
+    def _locked(self, kind: int, at: int, size: int) -> bool:
+        """Whether this open file has the lock now. Without such locks a mirror is one process's honour."""
+        if _OFD_SETLK is None:
+            return True
+        try:
+            fcntl.fcntl(self.fd, _OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, at, size, 0))
+        except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return False
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # some network file systems have no locks
+                raise
+        return True
+
     def __del__(self) -> None:
         # By reference count: a thread in the middle of a pread keeps the descriptor alive, so no number is reused
         # under its feet.
@@ -204,7 +282,7 @@ class _Mirror:
 
 
 def _open_mirror(path: str, *, create: bool) -> _Mirror | None:
-    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    flags = os.O_RDWR | OPEN_FLAGS | (os.O_CREAT if create else 0)
     try:
         fd = os.open(path, flags, 0o600)
     except FileNotFoundError:
@@ -212,7 +290,7 @@ def _open_mirror(path: str, *, create: bool) -> _Mirror | None:
             return None
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         fd = os.open(path, flags, 0o600)
-    os.utime(fd)
+    os.utime(path)
     return _Mirror(fd)
 
 

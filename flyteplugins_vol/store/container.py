@@ -23,6 +23,7 @@ import zstandard
 from blake3 import blake3
 
 from flyteplugins_vol.errors import DamageError, IndexDamagedError, NewerFormatError, PackDamagedError
+from flyteplugins_vol.store.base import ObjectStore
 
 PACK = b"P"
 INDEX = b"I"
@@ -117,6 +118,12 @@ def build(kind: bytes, bodies: Sequence[tuple[bytes, int, int, bytes]], *, nonce
     header = _HEADER.pack(_HEAD_MAGIC, kind, VERSION)
     data = b"".join([header, *(body[3] for body in bodies), footer, trailer])
     return Container(_name(footer + trailer), data, tuple(entries))
+
+
+def upload(store: ObjectStore, kind: bytes, container: Container) -> None:
+    """Make a new container durable in the store. Raises `StoreError`, or `DamageError` if it is not what was sent."""
+    if not store.create(object_key(kind, container.name), container.data):
+        raise _damaged(kind, container.name, f"{store.url} has other bytes under its name")
 
 
 def renewed(kind: bytes, name: str, data: bytes) -> Container:

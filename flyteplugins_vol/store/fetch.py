@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from flyteplugins_vol.errors import DamageError, ObjectMissingError, PackDamagedError, StoreError
 from flyteplugins_vol.store.base import ObjectStore
 from flyteplugins_vol.store.cache import BlockCache, BlockRef
 from flyteplugins_vol.store.container import PACK, decode, object_key
+from flyteplugins_vol.store.daemonpool import DaemonPool
 
 _GAP = 256 << 10  # bytes fetched in vain rather than making a second request
 _SPAN = 8 << 20  # most bytes of one GET
@@ -38,7 +39,7 @@ class Fetcher:
     def __init__(self, store: ObjectStore, cache: BlockCache, workers: int = 16) -> None:
         self._store = store
         self._cache = cache
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="fetch")
+        self._pool = DaemonPool(workers, "fetch")
         self._under_way: dict[tuple[str, int], Future[None]] = {}
         self._lock = threading.Lock()
         self.fetched_bytes = 0

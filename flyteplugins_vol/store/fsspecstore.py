@@ -147,6 +147,11 @@ def _filesystem(scheme: str, options: StoreOptions) -> Any:
         raise unknown_scheme(scheme) from None
     except ImportError as error:
         raise unknown_scheme(scheme, hint=f"fsspec needs a package for it: {error}") from None
+    except TypeError as error:  # what it must be told is not in the options
+        raise StoreAccessError(
+            f"fsspec cannot open {scheme}:// with the options that are given: {error}",
+            hint="pass what is missing as store_options=StoreOptions(config=…)",
+        ) from None
 
 
 def _meaning(error: Exception, message: str) -> StoreError:

@@ -14,7 +14,6 @@ Conditional replacement holds among all processes that see the same flock(2): on
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import uuid
@@ -25,6 +24,7 @@ from datetime import datetime, timezone
 from blake3 import blake3
 
 from ..errors import StoreAccessError, StoreError, StoreUnavailableError
+from ..portable import OPEN_FLAGS, lock, pread, sync_directory
 from .base import (
     Data,
     ObjectInfo,
@@ -50,27 +50,27 @@ class LocalStore(ObjectStore):
         self._seen_rights: int | None = None  # of the root, once it exists
 
     def get(self, key: str) -> bytes | None:
-        with _translated(key), _absent_is_none(), open(self._path(key), "rb", buffering=0) as file:
+        with self._translated(key), _absent_is_none(), open(self._path(key), "rb", buffering=0) as file:
             return file.readall()
         return None
 
     def get_range(self, key: str, offset: int, size: int) -> bytes | None:
         check_range(key, offset, size)
-        with _translated(key), _absent_is_none(), _opened(self._path(key), os.O_RDONLY) as fd:
+        with self._translated(key), _absent_is_none(), _opened(self._path(key), os.O_RDONLY) as fd:
             return exactly(_pread(fd, offset, size), key, offset, size)
         return None
 
     def get_tail(self, key: str, size: int) -> bytes | None:
         check_range(key, 0, size)
-        with _translated(key), _absent_is_none(), _opened(self._path(key), os.O_RDONLY) as fd:
+        with self._translated(key), _absent_is_none(), _opened(self._path(key), os.O_RDONLY) as fd:
             return _pread(fd, max(0, os.fstat(fd).st_size - size), size)
         return None
 
     def create(self, key: str, data: Data) -> bool:
         path = self._path(key)
-        with _translated(key), self._written_beside(path, data) as temporary:
+        with self._translated(key), self._written_beside(path, data) as temporary:
             created = self._link_if_absent(key, temporary)
-            _sync_directory(os.path.dirname(path))
+            sync_directory(os.path.dirname(path))
         return created or settle_create(self, key, data)
 
     def get_tagged(self, key: str) -> Tagged | None:
@@ -78,16 +78,16 @@ class LocalStore(ObjectStore):
         return None if data is None else Tagged(data, _tag(data))
 
     def replace(self, key: str, data: Data, tag: str | None) -> str | None:
-        with _translated(key), self._written_beside(self._path(key), data) as temporary:
+        with self._translated(key), self._written_beside(self._path(key), data) as temporary:
             replaced = self._rename_if(key, temporary, tag)
-            _sync_directory(os.path.dirname(temporary))
+            sync_directory(os.path.dirname(temporary))
         return _tag(data) if replaced else settle_replace(self, key, data, tag)
 
     def delete(self, key: str) -> None:
         path = self._path(key)
-        with _translated(key), suppress(FileNotFoundError, NotADirectoryError), self._locked():
+        with self._translated(key), suppress(FileNotFoundError, NotADirectoryError), self._locked():
             os.unlink(path)
-            _sync_directory(os.path.dirname(path))
+            sync_directory(os.path.dirname(path))
 
     def list(self, prefix: str, after: str = "") -> Iterator[ObjectInfo]:
         yield from self._walk(check_prefix(prefix), after)
@@ -95,6 +95,14 @@ class LocalStore(ObjectStore):
     def list_dirs(self, prefix: str) -> list[str]:
         entries = self._entries(check_prefix(prefix))
         return [entry.name for entry in entries if entry.is_dir()]
+
+    @contextmanager
+    def _translated(self, what: str) -> Generator[None, None, None]:
+        """Turn an `OSError` into the `StoreError` that says what to do."""
+        try:
+            yield
+        except OSError as error:
+            raise _store_error(error, self.url, what) from error
 
     def _path(self, key: str) -> str:
         return os.path.join(self._root, check_key(key))
@@ -134,7 +142,7 @@ class LocalStore(ObjectStore):
             self._make_directory(parent)
             with suppress(FileExistsError):
                 os.mkdir(directory, self._rights & 0o777)
-            _sync_directory(parent)  # also when another process made it: perhaps it has not synced yet
+            sync_directory(parent)  # also when another process made it: perhaps it has not synced yet
         self._made.add(directory)
 
     def _link_if_absent(self, key: str, temporary: str) -> bool:
@@ -162,7 +170,7 @@ class LocalStore(ObjectStore):
     def _locked(self) -> Generator[None, None, None]:
         """Keep other threads and processes from replacing or deleting; the kernel frees it if this process dies."""
         with _opened(os.path.join(self._root, ".lock"), os.O_RDONLY | os.O_CREAT, self._rights & 0o666) as fd:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            lock(fd)
             yield
 
     @property
@@ -178,14 +186,14 @@ class LocalStore(ObjectStore):
                 if key + "/" >= after[: len(key) + 1]:  # else all below it is less than ``after``
                     yield from self._walk(key + "/", after)
             elif key > after:
-                with _translated(key), suppress(FileNotFoundError):  # deleted since
+                with self._translated(key), suppress(FileNotFoundError):  # deleted since
                     status = entry.stat()
                     yield ObjectInfo(key, status.st_size, datetime.fromtimestamp(status.st_mtime, timezone.utc))
 
     def _entries(self, prefix: str) -> list[os.DirEntry[str]]:
         """Entries of one directory in the order that their keys have: a directory sorts with its slash."""
         with (
-            _translated(prefix),
+            self._translated(prefix),
             suppress(FileNotFoundError, NotADirectoryError),
             os.scandir(os.path.join(self._root, prefix)) as found,
         ):
@@ -209,7 +217,7 @@ def _make_root(root: str) -> None:
     os.makedirs(parent, exist_ok=True)
     with suppress(FileExistsError):
         os.mkdir(root, 0o700)
-    _sync_directory(parent)
+    sync_directory(parent)
 
 
 def _write_all(fd: int, data: Data) -> None:
@@ -220,24 +228,19 @@ def _write_all(fd: int, data: Data) -> None:
 
 def _pread(fd: int, offset: int, size: int) -> bytes:
     """Up to ``size`` bytes; fewer only at the end of the file."""
-    data = os.pread(fd, size, offset)
-    while len(data) < size and (more := os.pread(fd, size - len(data), offset + len(data))):
+    data = pread(fd, size, offset)
+    while len(data) < size and (more := pread(fd, size - len(data), offset + len(data))):
         data += more
     return data
 
 
 @contextmanager
 def _opened(path: str, flags: int, mode: int = 0o600) -> Generator[int, None, None]:
-    fd = os.open(path, flags | os.O_CLOEXEC, mode)
+    fd = os.open(path, flags | OPEN_FLAGS, mode)
     try:
         yield fd
     finally:
         os.close(fd)
-
-
-def _sync_directory(path: str) -> None:
-    with _opened(path, os.O_RDONLY | os.O_DIRECTORY) as fd:
-        os.fsync(fd)
 
 
 @contextmanager
@@ -246,17 +249,8 @@ def _absent_is_none() -> Generator[None, None, None]:
         yield
 
 
-@contextmanager
-def _translated(what: str) -> Generator[None, None, None]:
-    """Turn an `OSError` into the `StoreError` that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        raise _store_error(error, what) from error
-
-
-def _store_error(error: OSError, what: str) -> StoreError:
-    message = f"the store failed on {what or 'its root'}: {error.strerror}"
+def _store_error(error: OSError, url: str, what: str) -> StoreError:
+    message = f"the store {url} failed on {what or 'its root'}: {error.strerror}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StoreAccessError(message, hint=f"give this user rights on {error.filename or 'the store'!r}")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from ..config import StoreOptions, store_options_from_environment
 from ..errors import UsageError
 from .base import ObjectStore
+from .doubting import Doubting
+from .encrypted import Encrypted, Unencrypted
 from .local import LocalStore
 from .memory import MemoryStore
 from .retrying import Retrying
 from .url import NATIVE_SCHEMES, StoreUrl, parse_store_url
 
 BACKENDS = ("auto", "obstore", "fsspec")
+_TRUSTED = ("file", "memory")  # nothing is between them and us
 
 
 def open_store(url: str, options: StoreOptions | None = None) -> ObjectStore:
@@ -22,7 +25,11 @@ def open_store(url: str, options: StoreOptions | None = None) -> ObjectStore:
     options = options or store_options_from_environment(where.text)
     if options.backend not in BACKENDS:
         raise UsageError(f"no store backend {options.backend!r}", hint=f"one of {', '.join(BACKENDS)}")
-    return Retrying(open_bare(where, options), retries=options.retries, timeout=options.timeout)
+    store = open_bare(where, options)
+    if where.scheme not in _TRUSTED:
+        store = Doubting(store)
+    store = Encrypted(store, options.encryption) if options.encryption else Unencrypted(store)
+    return Retrying(store, retries=options.retries, timeout=options.timeout)
 
 
 def open_bare(where: StoreUrl, options: StoreOptions) -> ObjectStore:

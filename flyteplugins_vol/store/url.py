@@ -39,6 +39,8 @@ def parse_store_url(url: str) -> StoreUrl:
     """Take a store URL apart. A `UsageError` says what is wrong with it, and never repeats a credential."""
     if any(ord(letter) < 32 for letter in url):  # urlsplit would drop some of them in silence
         raise UsageError("a store URL has no control characters", hint=_HINT)
+    if any("\ud800" <= letter <= "\udfff" for letter in url):
+        raise UsageError("a store URL is text: a byte that is not UTF-8 is written as %hh", hint=_HINT)
     if url.startswith("/"):
         return _file(_clean(url))
     parts = _split(url)

@@ -220,7 +220,7 @@ def opened(store: Path, **changes: Any) -> Any:
 
 
 def _commit(session: Session, message: str | None) -> VersionRecord:
-    return session.commit(message, lambda: None, _call, lambda: None, lambda: None, _ignore)
+    return session.commit(message, _call, lambda: None, lambda: None, _ignore)
 
 
 def _call(fn: Callable[..., Any], *args: Any) -> Any:

@@ -120,6 +120,7 @@ def test_a_failed_write_leaves_nothing(
             store.create("o", b"data") if verb == "create" else store.replace("o", b"data", None)
     assert type(caught.value) is kind
     assert caught.value.hint
+    assert store.url in caught.value.message
     assert store.get("o") is None
     assert [name for name in names_below(root) if name != ".lock"] == ["before"]
 

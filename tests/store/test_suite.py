@@ -10,6 +10,7 @@ import pytest
 from flyteplugins_vol.store.base import ObjectStore, StoreOptions
 from flyteplugins_vol.store.counting import Counting
 from flyteplugins_vol.store.delayed import Delayed
+from flyteplugins_vol.store.doubting import Doubting
 from flyteplugins_vol.store.faulty import Faulty
 from flyteplugins_vol.store.retrying import Retrying
 from flyteplugins_vol.store.suite import StoreSuite
@@ -19,7 +20,7 @@ from .conftest import Opener
 
 
 def wrapped(store: ObjectStore) -> ObjectStore:
-    return Retrying(Counting(Faulty(Delayed(store, latency=0.0, sleep=lambda _: None))))
+    return Retrying(Counting(Doubting(Faulty(Delayed(store, latency=0.0, sleep=lambda _: None)), sleep=lambda _: None)))
 
 
 class TestMemory(StoreSuite):
