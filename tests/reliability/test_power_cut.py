@@ -1,14 +1,26 @@
-"""A power cut, for real: the local state lies on an XFS image that is shut down under a busy mount.
+"""A power cut, for real: the local state lies on an XFS or ext4 image that is shut down under a busy mount.
 
-``xfs_io -x -c shutdown`` drops everything that is not on disk yet. What fsync and rename had answered before must be
-there when the image is mounted again and the workspace is resumed.
+The shutdown (``xfs_io -x -c shutdown`` does the same) drops everything that is not on disk yet. What fsync had answered
+before it began must be there when the image is mounted again and the workspace is resumed.
+
+ext4 keeps more from the disk than XFS does: it shares no blocks between files, so a copy is only in memory at first.
+
+*Before it began*: while XFS goes down, an fdatasync that has passed its check for a shutdown can find its inode
+already unpinned by the abort of the log, and returns 0 for what is lost. On bare XFS, without any of our code, four
+threads that append and fdatasync got 224 such late answers in 300 cuts, and 40 of them were false; of 93,558 answers
+that came before a cut began, none was; on ext4 it is the same. A real power cut has no such moment: nobody hears a
+machine without power.
+
+``POWER_CUTS`` rounds of ``POWER_CUT_SECONDS`` each; 20 rounds of 10 seconds are the long profile.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import threading
 import time
@@ -19,130 +31,170 @@ import pytest
 
 from flyteplugins_vol.io import RWVolume, Volume
 from tests.io.conftest import World
+from tests.servers import S3Server
 
 pytestmark = [
     pytest.mark.fuse,
+    pytest.mark.s3,
     pytest.mark.slow,
-    pytest.mark.skipif(os.geteuid() != 0, reason="mounts an XFS image: needs root"),
-    pytest.mark.skipif(shutil.which("xfs_io") is None, reason="needs the package xfsprogs"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="mounts an image: needs root"),
+    pytest.mark.skipif(shutil.which("mkfs.xfs") is None, reason="needs the package xfsprogs"),
 ]
 
 WRITERS = 4
-ROUNDS = int(os.environ.get("POWER_CUTS", "2"))
-SECONDS = float(os.environ.get("POWER_CUT_SECONDS", "4"))
+ROUNDS = int(os.environ.get("POWER_CUTS", "1"))
+SECONDS = float(os.environ.get("POWER_CUT_SECONDS", "1.2"))
+GOING_DOWN = 0x8004587D  # XFS_IOC_GOINGDOWN, EXT4_IOC_SHUTDOWN
+NO_LOG_FLUSH = 2
 
 
 class Disk:
-    """An XFS image on a loop device that can lose its power."""
+    """An image on a loop device, of XFS or ext4, that can lose its power, and comes back as a copy.
 
-    def __init__(self, root: Path) -> None:
-        self.image = root / "disk.img"
+    A mount namespace that anybody makes meanwhile takes the mount along, and with it the device: where the image itself
+    is mounted again, two devices may be on it at once.
+    """
+
+    def __init__(self, root: Path, kind: str) -> None:
+        self._root = root
+        self._options = "loop,nouuid" if kind == "xfs" else "loop"
+        self._lives = 0
+        self.image = root / "disk-0.img"
         self.path = root / "disk"
         self.path.mkdir()
         with open(self.image, "wb") as file:
             file.truncate(2 << 30)
-        _run("mkfs.xfs", "-q", str(self.image))
-        self.plug_in()
+        _run(f"mkfs.{kind}", "-q", str(self.image))
+        self._plug_in()
 
-    def plug_in(self) -> None:
-        _run("mount", "-o", "loop", str(self.image), str(self.path))
+    def cut(self) -> float:
+        """Take the power away; returns when (`time.monotonic`) that began."""
+        fd = os.open(self.path, os.O_RDONLY)
+        try:
+            began = time.monotonic()
+            fcntl.ioctl(fd, GOING_DOWN, struct.pack("I", NO_LOG_FLUSH))
+        finally:
+            os.close(fd)
+        return began
 
-    def cut(self) -> None:
-        _run("xfs_io", "-x", "-c", "shutdown", str(self.path))
+    def restart(self) -> None:
+        """Power again, and the file system as it was left."""
+        self.unplug()
+        old, self._lives = self.image, self._lives + 1
+        self.image = self._root / f"disk-{self._lives}.img"
+        _run("cp", "--sparse=always", str(old), str(self.image))
+        old.unlink()
+        self._plug_in()
 
     def unplug(self) -> None:
         deadline = time.monotonic() + 20
         while subprocess.run(["umount", str(self.path)], capture_output=True, check=False).returncode:
-            if time.monotonic() > deadline:
-                _run("umount", "-l", str(self.path))
-                return
+            assert time.monotonic() < deadline, "somebody still uses the disk"
             time.sleep(0.05)
-        while subprocess.run(["losetup", "-j", str(self.image)], capture_output=True, check=False).stdout:
-            assert time.monotonic() < deadline, "somebody still holds the image"
-            time.sleep(0.05)
+
+    def _plug_in(self) -> None:
+        _run("mount", "-o", self._options, str(self.image), str(self.path))
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    disk = Disk(tmp_path)
+def disk(tmp_path: Path, kind: str) -> Iterator[Disk]:
+    disk = Disk(tmp_path, kind)
     yield disk
     if os.path.ismount(disk.path):
         disk.unplug()
 
 
+def content(number: int) -> bytes:
+    return b"%d " % number * (1 + number * 37 % 700)
+
+
 class Writer(threading.Thread):
-    """Writes files one after the other, each made durable and then named; ``acknowledged`` is what it was promised."""
+    """Writes files one after the other, each made durable and then named.
+
+    ``acknowledged`` has the time of each answer, the file's name, and the number that is its content.
+    """
 
     def __init__(self, root: Path, number: int) -> None:
         super().__init__(daemon=True)
         self.directory = root / f"w{number}"
         self.directory.mkdir()
-        self.acknowledged: dict[str, bytes] = {}
+        self.acknowledged: list[tuple[float, str, int]] = []
 
     def run(self) -> None:
         try:
             directory = os.open(self.directory, os.O_RDONLY)
             for number in range(1_000_000):
-                content = b"%d " % number * (1 + number * 37 % 700)
                 with open(self.directory / "new", "wb") as file:
-                    file.write(content)
+                    file.write(content(number))
                     file.flush()
                     os.fsync(file.fileno())
                 name = f"f{number % 500}"  # names come again: a rename over a file must be the old or the new one
                 os.rename(self.directory / "new", self.directory / name)
                 os.fsync(directory)
-                self.acknowledged[f"{self.directory.name}/{name}"] = content
+                self.acknowledged.append((time.monotonic(), f"{self.directory.name}/{name}", number))
         except OSError:
             return  # the power is gone
 
 
-@pytest.mark.parametrize("writeback", [True, False])
-def test_nothing_acknowledged_is_lost(world: World, disk: Disk, writeback: bool) -> None:
+@pytest.mark.timeout(60 + 60 * ROUNDS)
+@pytest.mark.parametrize(("kind", "writeback"), [("xfs", True), ("xfs", False), ("ext4", True)])
+def test_nothing_acknowledged_is_lost(
+    world: World, disk: Disk, s3_environment: S3Server, writeback: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.store = s3_environment.new_bucket_url()
     with world.new("line").mounted(world.path("mnt"), meta_dir=disk.path, cache_dir=disk.path / "cache") as path:
         (path / "start").write_text("start")
-    total = 0
+    promised = late = 0
     for _ in range(ROUNDS):
         volume = _mount(world, disk, writeback)
-        assert volume.mount_path is not None
-        writers = [Writer(volume.mount_path, number) for number in range(WRITERS) if _fresh(volume, number)]
+        writers = [_writer(volume, number) for number in range(WRITERS)]
         for writer in writers:
             writer.start()
         time.sleep(SECONDS)
         daemon = volume.status()["pid"]
-        disk.cut()
+        cut = disk.cut()
         os.kill(daemon, signal.SIGKILL)
         for writer in writers:
             writer.join(20)
         _forget(volume)
-        disk.unplug()
-        disk.plug_in()
+        disk.restart()
 
         volume = _mount(world, disk, writeback)
         assert volume.mount_path is not None
+        lost: list[str] = []
         for writer in writers:
-            for name, content in writer.acknowledged.items():
-                found = (volume.mount_path / name).read_bytes()
-                # the rename that was under way when the power went may have happened too
-                assert found == content or _later(found, content), name
-            total += len(writer.acknowledged)
+            in_time = [answer for answer in writer.acknowledged if answer[0] < cut]
+            promised += len(in_time)
+            late += len(writer.acknowledged) - len(in_time)
+            lost += _lost(volume.mount_path, in_time)
+        assert not lost, f"{len(lost)} of {promised} lost, among them {lost[:5]}"
         version = volume.commit.sync("after the power cut")
         assert version.locator is not None
         volume.finalize.sync()
-    assert total > 100 * ROUNDS
-    print(f"{total} names acknowledged in {ROUNDS} rounds, none lost")
+    assert promised > 50 * ROUNDS
+    with capsys.disabled():
+        print(f" {promised} operations acknowledged in {ROUNDS} rounds ({late} more while the power went): none lost")
 
 
-def _fresh(volume: RWVolume, number: int) -> bool:
+def _writer(volume: RWVolume, number: int) -> Writer:
     assert volume.mount_path is not None
     shutil.rmtree(volume.mount_path / f"w{number}", ignore_errors=True)
-    return True
+    return Writer(volume.mount_path, number)
 
 
-def _later(found: bytes, content: bytes) -> bool:
-    def number(data: bytes) -> int:
-        return int(data.split(b" ", 1)[0])
-
-    return number(found) > number(content) and found == b"%d " % number(found) * (1 + number(found) * 37 % 700)
+def _lost(root: Path, acknowledged: list[tuple[float, str, int]]) -> list[str]:
+    """Names that are absent, older than was acknowledged, or wrong. A rename that was under way may have happened."""
+    lost: list[str] = []
+    for name, number in {name: number for _, name, number in acknowledged}.items():
+        try:
+            found = (root / name).read_bytes()
+            there = int(found.split(b" ", 1)[0])
+        except (FileNotFoundError, ValueError):
+            lost.append(f"{name} is not there or empty, {number} wanted")
+            continue
+        if there < number or found != content(there):
+            lost.append(f"{name} has {there}, {number} wanted")
+    return lost
 
 
 def _mount(world: World, disk: Disk, writeback: bool) -> RWVolume:
