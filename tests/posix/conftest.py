@@ -7,23 +7,42 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from flyteplugins_vol.config import DRIVER_VARIABLE
 from flyteplugins_vol.io import RWVolume, Volume
 
 AN_ORDINARY_USER = 1000
 
+BOTH = ("wire", "pyfuse3") if find_spec("pyfuse3") else ("wire",)
+DRIVERS = tuple(filter(None, os.environ.get("POSIX_DRIVERS", "").split(","))) or BOTH
+"""Ways to the kernel that these tests run over, by name; those that only need some volume take the first."""
+
 
 @contextlib.contextmanager
-def mounted_volume(**options: object) -> Iterator[tuple[RWVolume, Path]]:
+def driven_by(driver: str) -> Iterator[None]:
+    """Mounts that begin inside use this driver."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(DRIVER_VARIABLE, driver)
+        yield
+
+
+@contextlib.contextmanager
+def mounted_volume(
+    driver: str = DRIVERS[0], *, staging: Path | None = None, **options: object
+) -> Iterator[tuple[RWVolume, Path]]:
     """A fresh volume in a directory that every user may enter; abandoned at the end."""
     base = Path(tempfile.mkdtemp(prefix="flytevol-posix-", dir=os.environ.get("POSIX_TMP")))
     base.chmod(0o755)
     volume = Volume.new("posix", f"file://{base}/store")
     try:
-        root = volume.mount.sync(base / "mnt", cache_dir=base / "cache", meta_dir=base / "meta", **options)
+        with driven_by(driver):
+            root = volume.mount.sync(
+                base / "mnt", cache_dir=base / "cache", meta_dir=staging or base / "meta", **options
+            )
         yield volume, root
     finally:
         if volume.mount_path is not None:
@@ -31,14 +50,32 @@ def mounted_volume(**options: object) -> Iterator[tuple[RWVolume, Path]]:
         shutil.rmtree(base)
 
 
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    """The name of a driver."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def open_root() -> Iterator[Path]:
-    """The root of a volume that all users may enter, with extended attributes. One mount for a module."""
+def open_roots() -> Iterator[Callable[[str], Path]]:
+    """By driver: the root of a volume that all users may enter, with extended attributes. One mount for a module."""
     if os.geteuid() != 0:
         pytest.skip("only root can be somebody else")
-    with mounted_volume(allow_other=True, xattr=True) as (_, root):
-        root.chmod(0o777)
-        yield root
+    roots: dict[str, Path] = {}
+    with contextlib.ExitStack() as stack:
+
+        def open_root_of(driver: str) -> Path:
+            if driver not in roots:
+                _, roots[driver] = stack.enter_context(mounted_volume(driver, allow_other=True, xattr=True))
+                roots[driver].chmod(0o777)
+            return roots[driver]
+
+        yield open_root_of
+
+
+@pytest.fixture
+def open_root(open_roots: Callable[[str], Path], driver: str) -> Path:
+    return open_roots(driver)
 
 
 @pytest.fixture
@@ -52,6 +89,15 @@ def volume() -> Iterator[tuple[RWVolume, Path]]:
     """A volume of one's own, with default options."""
     with mounted_volume() as mounted:
         yield mounted
+
+
+@pytest.fixture(params=[*DRIVERS, "local"])
+def place(request: pytest.FixtureRequest, open_roots: Callable[[str], Path]) -> Iterator[Path]:
+    """An empty directory in which every user may write: on a volume over each driver, and on the local disk."""
+    if request.param == "local":
+        yield request.getfixturevalue("local")
+    else:
+        yield from _scratch(open_roots(request.param))
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ without a case fails here, and so does a case without a row.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import functools
@@ -14,17 +13,20 @@ import mmap
 import os
 import re
 import shutil
+import signal
 import socket
 import stat
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.posix.conftest import as_user, errno_of, mounted_volume
+from tests.posix.pair import fallocate, renameat2
 
 pytestmark = [pytest.mark.fuse, pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")]
 
@@ -33,8 +35,6 @@ Case = Callable[[Path], object]
 CASES: dict[str, Case] = {}
 OURS: set[str] = set()
 """Rows in which a volume differs from ext4, or that need a mount of their own kind."""
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def case(what: str, *, ours: bool = False) -> Callable[[Case], Case]:
@@ -80,12 +80,15 @@ def _directory(place: Path, name: str = "directory", *, full: bool = False) -> P
 
 
 def _rename(old: Path, new: Path, flags: int) -> None:
-    if _libc.renameat2(-100, os.fsencode(old), -100, os.fsencode(new), flags):
-        raise OSError(ctypes.get_errno(), "renameat2")
+    renameat2(bytes(old), bytes(new), flags)
 
 
 def _open(path: Path, flags: int) -> None:
     os.close(os.open(path, flags))
+
+
+def _fallocate(path: Path, mode: int, offset: int, size: int) -> None:
+    _with_open(path, os.O_RDWR, lambda fd: fallocate(fd, mode, offset, size))
 
 
 def _with_open(path: Path, flags: int, act: Callable[[int], object]) -> None:
@@ -321,19 +324,49 @@ def _(place: Path) -> None:
     _with_open(_directory(place), os.O_RDONLY, lambda fd: mmap.mmap(fd, 4096, prot=mmap.PROT_READ))
 
 
-@case("`fallocate` in any mode", ours=True)
+@case("`fallocate` that moves what follows (`COLLAPSE_RANGE`, `INSERT_RANGE`)", ours=True)
 def _(place: Path) -> int:
-    found: set[int] = set()
+    path = _file(place, data=bytes(16384))
+    (found,) = {errno_of(functools.partial(_fallocate, path, mode, 0, 4096)) for mode in (8, 32)}
+    return found
 
-    def all_modes(fd: int) -> None:
-        for mode in (0, 1, 3, 16):
-            ctypes.set_errno(0)
-            _libc.fallocate(fd, mode, ctypes.c_long(0), ctypes.c_long(4096))
-            found.add(ctypes.get_errno())
 
-    _with_open(_file(place), os.O_RDWR, all_modes)
-    (number,) = found
-    return number
+@case("`fallocate` of no bytes, or before the beginning")
+def _(place: Path) -> int:
+    path = _file(place)
+    (found,) = {errno_of(functools.partial(_fallocate, path, 0, *at)) for at in ((0, 0), (-1, 5))}
+    return found
+
+
+@case("`fallocate` through a descriptor that is open for reading")
+def _(place: Path) -> None:
+    _with_open(_file(place), os.O_RDONLY, lambda fd: fallocate(fd, 0, 0, 10))
+
+
+@case("`lseek` to before the beginning, or with a `whence` that is none")
+def _(place: Path) -> int:
+    path = _file(place)
+    acts = (lambda fd: os.lseek(fd, -1, os.SEEK_SET), lambda fd: os.lseek(fd, 0, 99))
+    (found,) = {errno_of(functools.partial(_with_open, path, os.O_RDONLY, act)) for act in acts}
+    return found
+
+
+@case("`SEEK_DATA` or `SEEK_HOLE` at or behind the end")
+def _(place: Path) -> int:
+    path = _file(place)
+    acts = (lambda fd: os.lseek(fd, 4, os.SEEK_DATA), lambda fd: os.lseek(fd, 5, os.SEEK_HOLE))
+    (found,) = {errno_of(functools.partial(_with_open, path, os.O_RDONLY, act)) for act in acts}
+    return found
+
+
+@case("`copy_file_range` between ranges of one file that overlap")
+def _(place: Path) -> None:
+    _with_open(_file(place, data=bytes(100)), os.O_RDWR, lambda fd: os.copy_file_range(fd, fd, 50, 0, 20))
+
+
+@case("`O_TMPFILE`", ours=True)
+def _(place: Path) -> None:
+    _open(place, os.O_TMPFILE | os.O_RDWR)
 
 
 @case("`FS_IOC_GETFLAGS` (`lsattr`, `chattr`) and every other ioctl", ours=True)
@@ -392,6 +425,13 @@ def _(place: Path) -> int:
         (directory / "inside").stat,
     ]
     (found,) = {as_user(act) for act in acts}
+    return found
+
+
+@case("running what nobody may run")
+def _(place: Path) -> int:
+    path = _file(place, data=b"#!/bin/sh\n")
+    (found,) = {errno_of(lambda: subprocess.run([path])), as_user(lambda: subprocess.run([path]))}
     return found
 
 
@@ -462,6 +502,42 @@ def _(place: Path) -> None:
     os.setxattr(_file(place), "user.a", bytes(65_537))
 
 
+@case("an attribute whose name is a prefix alone")
+def _(place: Path) -> int:
+    path = _file(place)
+    acts: list[Callable[[], object]] = [
+        lambda: os.setxattr(path, "user.", b""),
+        lambda: os.getxattr(path, "user."),
+        lambda: os.removexattr(path, "user."),
+    ]
+    (found,) = {errno_of(act) for act in acts}
+    return found
+
+
+@case("an attribute whose name has no prefix that is known")
+def _(place: Path) -> int:
+    path = _file(place)
+    acts: list[Callable[[], object]] = [
+        lambda: os.setxattr(path, "user", b""),
+        lambda: os.getxattr(path, "user"),
+        lambda: os.getxattr(path, "other.a"),
+        lambda: os.removexattr(path, "other.a"),
+    ]
+    (found,) = {errno_of(act) for act in acts}
+    return found
+
+
+@case("a `user.*` attribute of a symlink or a fifo")
+def _(place: Path) -> int:
+    os.symlink("x", place / "link")
+    os.mkfifo(place / "fifo")
+    (found,) = {
+        errno_of(lambda: os.setxattr(place / "link", "user.a", b"", follow_symlinks=False)),
+        errno_of(lambda: os.setxattr(place / "fifo", "user.a", b"")),
+    }
+    return found
+
+
 @case("`trusted.*`, `security.*` and ACLs; `user.*` without `mount(xattr=True)`", ours=True)
 def _(place: Path) -> int:
     path = _file(place)
@@ -491,6 +567,44 @@ def _(place: Path) -> int:
         finally:
             version.unmount.sync()
     return found
+
+
+@case("what the kernel cannot answer by itself, on a mount whose daemon was killed", ours=True)
+def _(place: Path) -> int:
+    with mounted_volume() as (volume, root):
+        _file(root)
+        os.kill(volume.status()["pid"], signal.SIGKILL)
+        while volume.mount_path is not None:
+            time.sleep(0.01)
+        acts: list[Callable[[], object]] = [(root / "new").mkdir, (root / "file").unlink, lambda: os.statvfs(root)]
+        found = {errno_of(act) for act in acts} - {errno.ECONNABORTED}  # a moment earlier
+        volume.abandon.sync()
+    return found.pop() if len(found) == 1 else 0
+
+
+@case("a write or a new name when the local disk is full", ours=True)
+def _(place: Path) -> int:
+    disk = place.parent.parent / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", disk], check=True)
+    try:
+        with mounted_volume(staging=disk / "meta") as (_, root):
+            (root / "small").write_bytes(b"x")
+            found = {errno_of(lambda: _fill(root / "large", 96 << 20)), errno_of((root / "new").mkdir)}
+            assert (root / "small").read_bytes() == b"x"
+            (root / "large").unlink()
+    finally:
+        subprocess.run(["umount", disk], check=True)
+        disk.rmdir()
+    return found.pop() if len(found) == 1 else 0
+
+
+def _fill(path: Path, size: int) -> None:
+    part = os.urandom(1 << 20)
+    with path.open("wb", buffering=0) as file:
+        for _ in range(size >> 20):
+            file.write(part)
+        os.fsync(file.fileno())
 
 
 def _changes(root: Path) -> list[Callable[[], object]]:

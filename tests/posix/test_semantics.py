@@ -8,6 +8,7 @@ import fcntl
 import mmap
 import os
 import resource
+import socket
 import stat
 import subprocess
 import sys
@@ -18,18 +19,11 @@ from pathlib import Path
 import pytest
 
 from tests.posix.conftest import AN_ORDINARY_USER, as_user, mounted_volume
+from tests.posix.pair import fallocate
 
 pytestmark = [pytest.mark.fuse, pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")]
 
 USER = AN_ORDINARY_USER
-
-
-@pytest.fixture(params=["volume", "local"])
-def place(request: pytest.FixtureRequest) -> Path:
-    """A directory in which every user may write."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can be somebody else")
-    return request.getfixturevalue("on_volume" if request.param == "volume" else "local")
 
 
 @pytest.fixture(autouse=True)
@@ -89,7 +83,7 @@ def test_a_group_that_one_is_not_in_costs_the_setgid_bit(place: Path) -> None:
 @pytest.mark.parametrize(
     ("before", "after"), [(0o4755, 0o755), (0o2755, 0o755), (0o6777, 0o777), (0o2745, 0o2745), (0o1777, 0o1777)]
 )
-@pytest.mark.parametrize("how", ["write", "truncate", "chown"])
+@pytest.mark.parametrize("how", ["write", "truncate", "chown", "open"])
 def test_a_change_by_an_ordinary_user_takes_setuid_and_setgid(place: Path, how: str, before: int, after: int) -> None:
     path = place / "file"
     path.write_bytes(b"data")
@@ -100,6 +94,7 @@ def test_a_change_by_an_ordinary_user_takes_setuid_and_setgid(place: Path, how: 
         "write": lambda: _write(path),
         "truncate": lambda: os.truncate(path, 1),
         "chown": lambda: os.chown(path, -1, USER),
+        "open": lambda: os.close(os.open(path, os.O_WRONLY | os.O_TRUNC)),
     }
     assert as_user(acts[how]) == 0
     assert mode(path) == after
@@ -369,7 +364,7 @@ def test_two_tebibytes_with_holes(place: Path) -> None:
 
 
 def test_seeking_for_data_and_holes(place: Path) -> None:
-    """ext4 finds the holes; a file without an answer to SEEK_HOLE is data to its end, and POSIX allows both."""
+    """A file without an answer to SEEK_HOLE is data to its end, and POSIX allows both."""
     path = place / "file"
     path.write_bytes(b"data")
     with path.open("rb") as file:
@@ -377,6 +372,97 @@ def test_seeking_for_data_and_holes(place: Path) -> None:
         assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == 4
         with pytest.raises(OSError, match="No such device or address"):
             os.lseek(file.fileno(), 4, os.SEEK_DATA)
+
+
+@pytest.mark.parametrize("how", ["write", "mapping"])
+def test_what_was_just_written_is_no_hole(place: Path, how: str) -> None:
+    """It may be in the kernel's cache only; `cp` of a database that is in use asks, and copies what is no hole."""
+    with (place / "file").open("w+b", buffering=0) as file:
+        file.truncate(1 << 20)
+        if how == "write":
+            os.pwrite(file.fileno(), b"written", 40_960)
+        else:
+            mapping = mmap.mmap(file.fileno(), 0)
+            mapping[40_960:40_967] = b"written"
+        with (place / "file").open("rb") as other:
+            begin = os.lseek(other.fileno(), 0, os.SEEK_DATA)
+            assert begin <= 40_960 < os.lseek(other.fileno(), begin, os.SEEK_HOLE)
+    assert (place / "file").read_bytes()[40_960:40_967] == b"written"
+
+
+def test_sparse_files_are_copied_with_their_holes(place: Path) -> None:
+    with (place / "file").open("wb") as file:
+        file.truncate(64 << 20)
+        for offset in (0, 5 << 20, 30 << 20):
+            file.seek(offset)
+            file.write(b"x" * 5000)
+    for copy in ("sparse=auto", "sparse=always", "reflink=auto"):
+        subprocess.run(["cp", f"--{copy}", place / "file", place / copy], check=True)
+        assert (place / copy).stat().st_blocks * 512 < 1 << 20
+        subprocess.run(["cmp", place / "file", place / copy], check=True)
+
+
+KEEP_SIZE, PUNCH_HOLE, ZERO_RANGE = 1, 2, 16
+
+
+@pytest.mark.parametrize(
+    ("mode", "offset", "size", "after"),
+    [
+        (0, 5, 3, b"0123456789"),
+        (0, 8, 6, b"0123456789" + bytes(4)),
+        (KEEP_SIZE, 8, 6, b"0123456789"),
+        (PUNCH_HOLE | KEEP_SIZE, 2, 3, b"01\0\0\x0056789"),
+        (PUNCH_HOLE | KEEP_SIZE, 8, 99, b"01234567\0\0"),
+        (ZERO_RANGE, 0, 4, bytes(4) + b"456789"),
+        (ZERO_RANGE, 8, 6, b"01234567" + bytes(6)),
+        (ZERO_RANGE | KEEP_SIZE, 8, 6, b"01234567\0\0"),
+    ],
+)
+def test_fallocate(place: Path, mode: int, offset: int, size: int, after: bytes) -> None:
+    path = place / "file"
+    with path.open("w+b", buffering=0) as file:
+        file.write(b"0123456789")
+        try:
+            fallocate(file.fileno(), mode, offset, size)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                pytest.skip("this driver does not offer it")
+            raise
+        assert os.pread(file.fileno(), 99, 0) == after
+    assert path.read_bytes() == after
+
+
+def test_a_punched_hole_gives_its_space_back(place: Path) -> None:
+    path = place / "file"
+    with path.open("w+b", buffering=0) as file:
+        file.write(b"x" * (10 << 20))
+        os.fsync(file.fileno())
+        try:
+            fallocate(file.fileno(), PUNCH_HOLE | KEEP_SIZE, 1 << 20, 8 << 20)
+        except OSError as error:
+            assert error.errno == errno.EOPNOTSUPP
+            pytest.skip("this driver does not offer it")
+        assert os.fstat(file.fileno()).st_blocks * 512 <= (2 << 20) + 65_536
+        assert os.lseek(file.fileno(), 0, os.SEEK_HOLE) == 1 << 20
+        assert os.lseek(file.fileno(), 1 << 20, os.SEEK_DATA) == 9 << 20
+    assert path.read_bytes() == b"x" * (1 << 20) + bytes(8 << 20) + b"x" * (1 << 20)
+
+
+def test_copies_within_the_kernel(place: Path) -> None:
+    """copy_file_range, of what is not synced as well, onto itself, over the end, and between file systems."""
+    source, copy = place / "source", place / "copy"
+    data = os.urandom(100_000) * 60
+    with source.open("w+b", buffering=0) as a, copy.open("w+b", buffering=0) as b:
+        a.write(data)
+        assert os.copy_file_range(a.fileno(), b.fileno(), len(data) + 5, 0, 7) == len(data)
+        b.write(b"changed")
+        assert os.copy_file_range(b.fileno(), b.fileno(), 7, 0, 100) == 7
+        os.pwrite(a.fileno(), b"later", 0)
+        assert os.copy_file_range(a.fileno(), b.fileno(), 5, len(data)) == 0
+        with pytest.raises(OSError, match="Invalid argument"):
+            os.copy_file_range(b.fileno(), b.fileno(), 50, 0, 20)
+    assert source.read_bytes() == b"later" + data[5:]
+    assert copy.read_bytes() == b"changed" + data[:93] + b"changed" + data[100:]
 
 
 def test_an_unlinked_file_can_be_written_and_read(place: Path) -> None:
@@ -427,11 +513,36 @@ def test_locks_between_processes_end_with_their_owner(place: Path) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX)  # waits until the other is gone
 
 
-def test_fifos_and_sockets_carry_data(place: Path) -> None:
+def test_sockets_connect(place: Path) -> None:
+    here = os.open(place, os.O_RDONLY)  # a path below /proc, since a socket's has at most 107 bytes
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as client:
+        listener.bind(f"/proc/self/fd/{here}/socket")
+        listener.listen()
+        client.connect(f"/proc/self/fd/{here}/socket")
+        server, _ = listener.accept()
+        client.sendall(b"through")
+        assert server.recv(10) == b"through"
+        server.close()
+    os.close(here)
+    assert stat.S_ISSOCK((place / "socket").stat().st_mode)
+
+
+def test_fifos_carry_data(place: Path) -> None:
     os.mkfifo(place / "fifo")
     writer = python("import sys; open(sys.argv[1], 'w').write('through')", place / "fifo")
     assert (place / "fifo").read_text() == "through"
     assert writer.wait() == 0
+
+
+def test_flocks_are_seen_by_other_processes(place: Path) -> None:
+    path = place / "file"
+    path.touch()
+    script = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        assert python(script, path, stderr=subprocess.DEVNULL).wait() != 0
+        fcntl.flock(file, fcntl.LOCK_UN)
+        assert python(script, path).wait() == 0
 
 
 def test_programs_run(place: Path) -> None:

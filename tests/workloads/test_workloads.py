@@ -1,4 +1,7 @@
-"""Programs that people run, on a volume: what they made is right, is in the next version, and the version is right."""
+"""Programs that people run, on a volume: what they made is right, is in the next version, and the version is right.
+
+``WORKLOADS=long`` gives each minutes where it has seconds.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +27,7 @@ from tests.posix.conftest import mounted_volume
 
 pytestmark = pytest.mark.fuse
 
+LONG = os.environ.get("WORKLOADS") == "long"
 STDLIB = Path(sysconfig.get_path("stdlib"))
 PACKAGES = ["asyncio", "concurrent", "ctypes", "email", "encodings", "http", "importlib", "json", "logging", "xml"]
 
@@ -151,12 +156,79 @@ def test_make(volume: tuple[RWVolume, Path]) -> None:
         assert run(version / "program").strip() == str(sum(range(20)) + 20)
 
 
+def from_npm(package: str, to: Path) -> Path:
+    """The unpacked package; skips where npm, or its registry, cannot be reached."""
+    needs("npm", "tar")
+    to.mkdir()
+    found = subprocess.run(["npm", "pack", "--silent", package], cwd=to, capture_output=True, text=True, timeout=100)
+    if found.returncode != 0:
+        pytest.skip("no npm registry can be reached")
+    run("tar", "-xf", found.stdout.split()[-1], cwd=to)
+    return to / "package"
+
+
+@pytest.mark.slow
+def test_make_of_a_c_library(volume: tuple[RWVolume, Path]) -> None:
+    """hiredis, which a package of npm's has with it: objects, an archive, a shared library, a program; made anew."""
+    needs("make", "gcc", "ar")
+    vol, root = volume
+    source = from_npm("hiredis@0.5.0", root.parent / "npm") / "deps" / "hiredis"
+    shutil.copytree(source, root / "hiredis")
+    run("make", "-j2", cwd=root / "hiredis", timeout=300)
+    assert "Nothing to be done" in run("make", cwd=root / "hiredis")
+    os.utime(root / "hiredis" / "dict.h")
+    made = run("make", cwd=root / "hiredis", timeout=300)
+    assert "async.c" in made
+    assert "net.c" not in made
+    load = "import ctypes, sys; print(bool(ctypes.CDLL(sys.argv[1]).redisReaderCreate()))"
+    with published(vol, root) as version:
+        assert run(sys.executable, "-c", load, version / "hiredis" / "libhiredis.so").strip() == "True"
+        members = run("ar", "t", version / "hiredis" / "libhiredis.a").split()
+        assert {"net.o", "hiredis.o", "sds.o"} <= set(members)
+
+
+FRONT_END = {
+    "package.json": """{"name": "shop", "private": true, "type": "module",
+        "dependencies": {"react": "^18", "react-dom": "^18", "react-router-dom": "^6"},
+        "devDependencies": {"vite": "^5", "@vitejs/plugin-react": "^4", "typescript": "^5"}}""",
+    "index.html": """<div id="root"></div><script type="module" src="/src/main.jsx"></script>""",
+    "vite.config.js": """import react from "@vitejs/plugin-react"; export default { plugins: [react()] };""",
+    "src/main.jsx": """import { createRoot } from "react-dom/client";
+        import { BrowserRouter } from "react-router-dom";
+        createRoot(document.getElementById("root")).render(<BrowserRouter><h1>It is built</h1></BrowserRouter>);""",
+    "render.mjs": """import React from "react"; import { renderToString } from "react-dom/server";
+        console.log(renderToString(React.createElement("h1", null, "It is rendered")));""",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_npm_install_and_a_build_of_a_front_end(volume: tuple[RWVolume, Path]) -> None:
+    """66 packages, 2,700 files, two of them native programs; then a bundle, and a run of the version."""
+    from_npm("is-number@7.0.0", volume[1].parent / "npm")
+    vol, root = volume
+    project = root / "project"
+    for name, text in FRONT_END.items():
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text(text)
+    run("npm", "install", "--no-audit", "--no-fund", cwd=project, timeout=400)
+    run("npm", "ls", "--all", cwd=project)
+    run("npx", "--no-install", "vite", "build", cwd=project, timeout=200)
+    (bundle,) = (project / "dist" / "assets").glob("*.js")
+    assert "It is built" in bundle.read_text()
+    if LONG:
+        shutil.rmtree(project / "node_modules")
+        run("npm", "install", "--no-audit", "--no-fund", "--prefer-offline", cwd=project, timeout=400)
+    with published(vol, root) as version:
+        assert "It is rendered" in run("node", version / "project" / "render.mjs", cwd=version / "project")
+
+
 INSERTS = """
 import sqlite3, sys
 path, journal, writer = sys.argv[1:]
 sql = sqlite3.connect(path, timeout=60, isolation_level=None)
 sql.execute(f"PRAGMA journal_mode={journal}")
-sql.execute("PRAGMA synchronous=FULL")
+sql.execute("PRAGMA synchronous=EXTRA")  # the removal of a rollback journal, too
 for number in range(100_000):
     sql.execute("BEGIN IMMEDIATE")
     sql.execute("INSERT INTO t VALUES (?, ?, ?)", (writer, number, bytes(number % 3000)))
@@ -184,6 +256,27 @@ def test_sqlite_with_writers_that_are_killed(volume: tuple[RWVolume, Path], jour
     with published(vol, root) as version:
         shutil.copytree(version, root.parent / "copy")
     _check(root.parent / "copy" / "data.db", acknowledged)
+
+
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+def test_sqlite_when_the_daemon_is_killed(volume: tuple[RWVolume, Path], journal: str) -> None:
+    """What SQLite was told is on disk is there when the volume is mounted again."""
+    vol, root = volume
+    path = root / "data.db"
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as sql:
+        assert sql.execute(f"PRAGMA journal_mode={journal}").fetchone() == (journal,)
+        sql.execute("CREATE TABLE t (writer TEXT, number INT, data BLOB, PRIMARY KEY (writer, number))")
+        sql.execute("CREATE TABLE total (n INT)")
+        sql.execute("INSERT INTO total VALUES (0)")
+    with subprocess.Popen([sys.executable, "-c", INSERTS, path, journal, "a"], stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        told = [next(writer.stdout) for _ in range(20)]
+        os.kill(vol.status()["pid"], signal.SIGKILL)
+        told += [line for line in writer.stdout if line.endswith(b"\n")]
+    while vol.mount_path is not None:
+        time.sleep(0.01)
+    assert vol.mount.sync(root, cache_dir=root.parent / "cache", meta_dir=root.parent / "meta") == root
+    _check(path, {"a": int(told[-1].split()[1])})
 
 
 def _killed_in_the_middle(path: Path, journal: str, names: list[str]) -> list[str]:
