@@ -9,18 +9,12 @@
 ARG PYTHON_VERSION=3.12
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS build
-# pyfuse3 has no wheels, so this stage has a compiler and the last one does not.
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends gcc libc6-dev libfuse3-dev pkg-config \
-    && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY pyproject.toml README.md LICENSE ./
 COPY flyteplugins_vol ./flyteplugins_vol
 ARG EXTRAS=""
 RUN python -m venv /opt/volume \
-    && python -m venv /tmp/builder \
-    && /tmp/builder/bin/pip wheel --no-cache-dir --no-deps --wheel-dir /tmp/wheels . \
-    && /opt/volume/bin/pip install --no-cache-dir "$(ls /tmp/wheels/*.whl)${EXTRAS:+[$EXTRAS]}"
+    && /opt/volume/bin/pip install --no-cache-dir ".${EXTRAS:+[$EXTRAS]}"
 
 FROM python:${PYTHON_VERSION}-slim-bookworm
 RUN apt-get update \

@@ -1,10 +1,12 @@
 # Everything a developer types. Each target installs what it needs by itself and is quick when that is done.
 #
 #   make demo                  the product in a minute, on a directory; STORE=s3: on an S3 server of its own
-#   make test                  the quick tests; ARGS="-k name" goes to pytest
+#   make test                  the quick tests, some at a time; ARGS="-k name" goes to pytest, WORKERS=0: one after the other
 #   make test-all              all tests; `make servers` first has none of them skipped
+#   make test-contract         the contract of Flyte's tasks, on another version of Python that is found here
 #   make servers               what some tests talk to: Azurite, and Ceph's S3 gateway
 #   make check                 ruff, pyright, import-linter
+#   make audit                 looks the dependencies up in the database of known vulnerabilities, where it can be reached
 #   make bench                 the benchmark; ARGS="--only create --runs 1"
 #   make format                let ruff rewrite the code
 #   make clean                 remove everything that these made
@@ -13,11 +15,14 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all servers check format bench clean
+.PHONY: help demo test test-all test-contract servers check audit format bench clean
 
 STORE = file
 PYTHON =
 ARGS =
+# Tests wait for processes, servers and disks: one worker more than there are processors keeps those busy.
+WORKERS = $(shell expr $$(nproc) + 1)
+PYTEST = $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 BIN := .venv/bin
 export AZURITE_HOME = $(CURDIR)/.servers
 
@@ -33,11 +38,15 @@ demo:
 
 test:
 	@scripts/setup dev
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 test-all:
 	@scripts/setup dev
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
+
+test-contract:
+	@scripts/setup dev
+	@scripts/test-contract
 
 servers:
 	@scripts/test-servers
@@ -51,6 +60,10 @@ check:
 	lint-imports --no-logo || status=1; \
 	exit $$status
 
+audit:
+	@scripts/setup dev audit
+	@$(BIN)/python scripts/audit
+
 format:
 	@scripts/setup dev
 	@$(BIN)/ruff check --fix --quiet . || true
@@ -62,5 +75,5 @@ bench:
 
 clean:
 	@awk -v here='$(CURDIR)/' 'index($$2, here) == 1 { print $$2 }' /proc/self/mounts | xargs -r -n 1 fusermount3 -u -z
-	@rm -rf --one-file-system .venv .demo .bench .servers .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@rm -rf --one-file-system .venv .venv-other .demo .bench .servers .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

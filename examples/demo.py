@@ -1,6 +1,6 @@
 """The product in a minute: a volume, from its first mount to a fresh process that reads version one back.
 
-    python examples/demo.py [--store file | s3 | URL] [--work DIR]
+    python examples/demo.py [--store file | s3 | URL] [--work DIR] [--size MB]
 
 ``file`` keeps the store in a directory, ``s3`` starts an S3 server on this machine (needs the extra ``demo-s3``), and a
 URL is used as it is, with credentials from the usual environment variables. One byte that differs makes it fail.
@@ -41,11 +41,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="flyteplugins_vol in a minute")
     parser.add_argument("--store", default="file", help="file, s3, or the URL of a store")
     parser.add_argument("--work", type=Path, default=Path(__file__).parents[1] / ".demo", help="scratch directory")
+    parser.add_argument("--size", type=int, default=200, metavar="MB", help="of the tree that is copied, at least")
     args = parser.parse_args()
     screen = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     try:
         with ExitStack() as stack:
-            tell(screen, stack, args.store, args.work.resolve())
+            tell(screen, stack, args.store, args.work.resolve(), args.size * 1_000_000)
     except VolumeError as error:
         screen.print(Panel(Text(str(error)), title=f"{type(error).__name__} ({error.kind})", border_style="red"))
     except Failed as error:
@@ -57,7 +58,7 @@ def main() -> int:
     return 1
 
 
-def tell(screen: Console, stack: ExitStack, store: str, work: Path) -> None:
+def tell(screen: Console, stack: ExitStack, store: str, work: Path, least: int) -> None:
     began = time.perf_counter()
     fresh_directory(work)
     store_url = start_store(store, work, stack)
@@ -67,7 +68,7 @@ def tell(screen: Console, stack: ExitStack, store: str, work: Path) -> None:
     source = work / "source" / "tree"
 
     with story.step("Gather a real source tree on the local disk", free=True) as step:
-        parts = gather(source)
+        parts = gather(source, least)
     tree = measure(source)
     step.say(f"{tree}: {parts}")
 

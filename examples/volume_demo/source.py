@@ -7,43 +7,44 @@ from pathlib import Path
 
 from volume_demo.basics import Tree, measure, run
 
-LEAST_FILES = 5_000
-LEAST_BYTES = 200_000_000
+BYTES_FOR_A_FILE = 40_000
 LEFT_OUT = {"site-packages", "dist-packages", "__pycache__", "test"}
 
 
-def gather(target: Path) -> str:
+def gather(target: Path, least: int) -> str:
     """Copy the environment's packages to ``target``, and more of that kind until it is large enough; say what.
 
-    A large environment is not copied whole, so that the demo takes a minute everywhere.
+    ``least``: bytes, with a file for every 40,000 of them. A large environment is not copied whole, nor what is larger
+    than that by itself, so that the demo takes a minute everywhere.
     """
     site, library = (Path(sysconfig.get_paths()[name]) for name in ("purelib", "stdlib"))
-    taken, tree = copy_until_enough(site, target / "site-packages", Tree())
+    taken, tree = copy_until_enough(site, target / "site-packages", Tree(), least)
     parts = [f"{taken} of this environment's site-packages"]
-    if not enough(tree):
-        taken, tree = copy_until_enough(library, target / "stdlib", tree)
+    if not enough(tree, least):
+        taken, tree = copy_until_enough(library, target / "stdlib", tree, least)
         parts.append(f"{taken} of Python's standard library")
     copies = 0
-    while not enough(tree):
+    while not enough(tree, least):
         copies += 1
-        _, tree = copy_until_enough(site, target / f"site-packages-copy-{copies}", tree)
+        _, tree = copy_until_enough(site, target / f"site-packages-copy-{copies}", tree, least)
     if copies:
         more = "a second copy" if copies == 1 else f"{copies} more copies"
         parts.append(f"and, to be large enough, {more} of the first")
     return ", ".join(parts)
 
 
-def copy_until_enough(source: Path, target: Path, tree: Tree) -> tuple[str, Tree]:
+def copy_until_enough(source: Path, target: Path, tree: Tree, least: int) -> tuple[str, Tree]:
     """Copy entries of a directory until there is enough; how many it took, and how much there is now."""
     target.mkdir(parents=True)
     entries = sorted(entry for entry in source.iterdir() if entry.name not in LEFT_OUT)
-    for number, entry in enumerate(entries):
-        if enough(tree):
-            return f"{number} of {len(entries)} entries", tree
-        run("cp", "-a", str(entry), str(target))
-        tree += measure(target / entry.name)
-    return "all", tree
+    taken = 0
+    for entry in entries:
+        if not enough(tree, least) and (there := measure(entry)).bytes <= least:
+            run("cp", "-a", str(entry), str(target))
+            tree += there
+            taken += 1
+    return "all" if taken == len(entries) else f"{taken} of {len(entries)} entries", tree
 
 
-def enough(tree: Tree) -> bool:
-    return tree.files >= LEAST_FILES and tree.bytes >= LEAST_BYTES
+def enough(tree: Tree, least: int) -> bool:
+    return tree.files >= least // BYTES_FOR_A_FILE and tree.bytes >= least

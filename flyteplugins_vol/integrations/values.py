@@ -15,7 +15,7 @@ NAME = "flyteplugins_vol.Volume"
 
 TAG = "msgpack"
 ANNOTATIONS = {"cache-key-metadata": {"serialization-format": TAG}}
-EXPECTED = "pass or return an RWVolume, an ROVolume, or the locator of a version"
+_EXPECTED = "pass or return an RWVolume, an ROVolume, or the locator of a version"
 
 _TITLES = ("Volume", "RWVolume", "ROVolume")
 
@@ -25,21 +25,45 @@ def sdk(module: str) -> Any:
     return importlib.import_module(module)
 
 
+class VolumeType:
+    """What the transformers of both SDKs do alike. ``failed`` is the SDK's error for a value of another type."""
+
+    failed: type[Exception]
+
+    def assert_type(self, t: Any, v: Any) -> None:
+        if not isinstance(v, (Volume, str, Mapping)):
+            raise self.unexpected(type(v).__name__)
+
+    async def volume_of(self, *, locator: str | None, struct: Any, binary: Any, otherwise: object) -> ROVolume:
+        """The version in a literal: a bare locator, a JSON object, or what we made of it. No I/O, but for the first."""
+        if locator is not None:
+            return await Volume.from_locator(locator)
+        if struct is not None:
+            return volume_from(sdk("google.protobuf.json_format").MessageToDict(struct))
+        if binary is None:
+            raise self.unexpected(otherwise)
+        return self.from_binary_idl(binary, ROVolume)
+
+    def from_binary_idl(self, binary_idl_object: Any, expected_python_type: Any) -> ROVolume:
+        """Raises `LocatorError`."""
+        if binary_idl_object.tag != TAG:
+            raise self.failed(f"a volume is {TAG}, not {binary_idl_object.tag!r}")
+        return volume_from(sdk("msgpack").unpackb(binary_idl_object.value, strict_map_key=False))
+
+    def schema_match(self, schema: Any) -> bool:
+        """Whether a part of a JSON schema is a volume: how the field of a dataclass is recognised without its code."""
+        if not isinstance(schema, dict):
+            return False
+        fields = cast("dict[str, Any]", schema)
+        return fields.get("title") in _TITLES and {"locator", "version", "content"} <= set(fields.get("properties", ()))
+
+    def unexpected(self, found: object) -> Exception:
+        return self.failed(f"a volume was expected, got {found}: {_EXPECTED}")
+
+
 def schema() -> dict[str, Any]:
     """JSON schema of a volume, whatever kind was annotated."""
     return json_schema("ROVolume")
-
-
-def is_schema(found: Any) -> bool:
-    """Whether a part of a JSON schema is a volume: how the field of a dataclass is recognised without its code."""
-    if not isinstance(found, dict):
-        return False
-    fields = cast("dict[str, Any]", found)
-    return fields.get("title") in _TITLES and {"locator", "version", "content"} <= set(fields.get("properties", ()))
-
-
-def is_value(value: Any) -> bool:
-    return isinstance(value, (Volume, str, Mapping))
 
 
 async def version_of(value: Any, boundary: Boundary) -> ROVolume:
@@ -53,11 +77,6 @@ async def version_of(value: Any, boundary: Boundary) -> ROVolume:
 
 def packed(volume: ROVolume) -> bytes:
     return sdk("msgpack").packb(payload_of_version(volume))
-
-
-def unpacked(data: bytes) -> ROVolume:
-    """Raises `LocatorError`."""
-    return volume_from(sdk("msgpack").unpackb(data, strict_map_key=False))
 
 
 def content_hash(volume: ROVolume) -> str:

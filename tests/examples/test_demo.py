@@ -92,7 +92,8 @@ def test_measure_counts_files_and_bytes(source: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_demo_runs(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, str(DEMO), "--work", str(tmp_path / "work")], capture_output=True, text=True)
+    command = [sys.executable, str(DEMO), "--work", str(tmp_path / "work"), "--size", "20"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Every byte is right" in done.stdout
     assert [entry.name for entry in (tmp_path / "work").iterdir()] == ["store"]

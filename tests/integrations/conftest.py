@@ -31,3 +31,8 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def versions_in(scratch: Path) -> list[Path]:
     """Version records in the user's default store."""
     return sorted((scratch / "home/.local/share/flytevol/volumes").glob("*/versions/*.json"))
+
+
+def sessions_in(scratch: Path) -> list[Path]:
+    """Volumes that are open in this process without a mount, and locks that it holds on their workspaces."""
+    return sorted([*(scratch / "cache/unmounted").glob("*"), *(scratch / "cache/workspaces").glob("*")])

@@ -104,7 +104,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield Path(os.environ["FLYTE_VOL_TEST_DEBIAN"])
         return
     root = tmp_path_factory.mktemp("debian") / "root"
-    packages = "python3,python3-venv,python3-dev,ca-certificates"
+    packages = "python3,python3-venv,ca-certificates"
     command = ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(root)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -163,7 +163,7 @@ def test_the_image_mounts_as_an_ordinary_user(debian: Path, roots: Path) -> None
         elif kind == "CMD":
             command = rest
     assert (stage.user, stage.directory, command) == ("volume", "/home/volume", '["python"]')
-    assert not list(stage.root.glob("usr/bin/*gcc*")), "the last stage has no compiler"
+    assert not [stage for stage in stages.values() for _ in stage.root.glob("usr/bin/*gcc*")], "nothing is compiled"
     out = stage.run(f"python -c {shlex.quote(USE)}")
     assert out.splitlines() == ["/home/volume/flyte-volume 1000", "by an ordinary user"]
 

@@ -22,8 +22,9 @@ PRINTS = {
     "flyte/agent_workspace.py": "I remember 2 earlier messages, the first was 'My name is Ada.'",
     "flyte/sandboxes.py": """['42', 'False', 'abab']""",
     "flyte/high_throughput.py": "1000",
-    "flytekit/dataset.py": "332833500",
 }
+PRINTS |= {name.replace("flyte/", "flytekit/"): last for name, last in PRINTS.items()}  # the same uses in Flyte 1
+PRINTS["flytekit/locator.py"] = "1000 bytes, v1, made by locator.publish"
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 

@@ -54,9 +54,11 @@ class FlytekitHost:
             "project": execution.project,
             "domain": execution.domain,
             "run": execution.name,
-            "task": task.name,
+            # what a local run says of its task is "local"
+            "task": (context.execution_state.is_local_execution() and mounts.task_name()) or task.name,
             "task_version": task.version,
             "attempt": os.environ.get(_ATTEMPT),
+            "output": mounts.output_name(),
         }
         return {"sdk": "flytekit", **{name: str(value) for name, value in said.items() if value}}
 

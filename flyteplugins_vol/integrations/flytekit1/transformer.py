@@ -8,77 +8,53 @@ from __future__ import annotations
 
 from typing import Any
 
-from flyteplugins_vol.integrations.values import (
-    ANNOTATIONS,
-    EXPECTED,
-    NAME,
-    TAG,
-    is_schema,
-    is_value,
-    packed,
-    schema,
-    sdk,
-    unpacked,
-    version_of,
-)
-from flyteplugins_vol.io.payload import volume_from
+from flyteplugins_vol.integrations import values
+from flyteplugins_vol.integrations.values import sdk
 from flyteplugins_vol.io.volume import ROVolume, RWVolume, Volume
 
 _engine: Any = sdk("flytekit.core.type_engine")
 _literals: Any = sdk("flytekit.models.literals")
 _types: Any = sdk("flytekit.models.types")
 _annotation: Any = sdk("flytekit.models.annotation")
-_json: Any = sdk("google.protobuf.json_format")
 
 
-class VolumeTransformer(_engine.AsyncTypeTransformer):
+class VolumeTransformer(values.VolumeType, _engine.AsyncTypeTransformer):
     """`Volume`, `RWVolume` and `ROVolume` are one type to Flyte: whatever goes in, an `ROVolume` comes out."""
 
-    def __init__(self) -> None:
-        _engine.AsyncTypeTransformer.__init__(self, NAME, Volume)
+    failed = _engine.TypeTransformerFailedError
 
-    def assert_type(self, t: Any, v: Any) -> None:
-        if not is_value(v):
-            raise _engine.TypeTransformerFailedError(f"a volume was expected, got {type(v).__name__}: {EXPECTED}")
+    def __init__(self) -> None:
+        _engine.AsyncTypeTransformer.__init__(self, values.NAME, Volume)
 
     def get_literal_type(self, t: Any) -> Any:
         return _types.LiteralType(
             simple=_types.SimpleType.STRUCT,
-            metadata=schema(),
-            annotation=_annotation.TypeAnnotation(ANNOTATIONS),
-            structure=_types.TypeStructure(tag=NAME),
+            metadata=values.schema(),
+            annotation=_annotation.TypeAnnotation(values.ANNOTATIONS),
+            structure=_types.TypeStructure(tag=values.NAME),
         )
 
     async def async_to_literal(self, ctx: Any, python_val: Any, python_type: Any, expected: Any) -> Any:
         """Finalizes a volume that can be written; loads the version if only its locator was given."""
-        volume = await version_of(python_val, "result")
+        volume = await values.version_of(python_val, "result")
         return _literals.Literal(
-            scalar=_literals.Scalar(binary=_literals.Binary(value=packed(volume), tag=TAG)),
+            scalar=_literals.Scalar(binary=_literals.Binary(value=values.packed(volume), tag=values.TAG)),
         )
 
     async def async_to_python_value(self, ctx: Any, lv: Any, expected_python_type: Any) -> ROVolume:
-        """No I/O, but for a bare locator."""
         scalar = lv.scalar
-        if scalar is not None and scalar.primitive is not None:
-            return await Volume.from_locator(scalar.primitive.string_value)
-        if scalar is not None and scalar.generic is not None:
-            return volume_from(_json.MessageToDict(scalar.generic))
-        if scalar is None or scalar.binary is None:
-            raise _engine.TypeTransformerFailedError(f"a volume was expected, got {lv}: {EXPECTED}")
-        return self.from_binary_idl(scalar.binary, expected_python_type)
-
-    def from_binary_idl(self, binary_idl_object: Any, expected_python_type: Any) -> ROVolume:
-        if binary_idl_object.tag != TAG:
-            raise _engine.TypeTransformerFailedError(f"a volume is {TAG}, not {binary_idl_object.tag!r}")
-        return unpacked(binary_idl_object.value)
+        primitive = scalar and scalar.primitive
+        return await self.volume_of(
+            locator=primitive and primitive.string_value,
+            struct=scalar and scalar.generic,
+            binary=scalar and scalar.binary,
+            otherwise=lv,
+        )
 
     def guess_python_type(self, literal_type: Any) -> type[ROVolume]:
-        if literal_type.structure is not None and literal_type.structure.tag == NAME:
+        if literal_type.structure is not None and literal_type.structure.tag == values.NAME:
             return ROVolume
         raise ValueError(f"{literal_type} is not a volume")
-
-    def schema_match(self, schema: Any) -> bool:
-        return is_schema(schema)
 
 
 def register_transformer() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import os
 from typing import Annotated, Dict, List, Optional, Tuple, Union
 
 import flyte
@@ -10,6 +9,7 @@ import pydantic
 
 from flyteplugins_vol.io import ROVolume, RWVolume, Volume
 from tests.integrations.breaking import break_store
+from tests.integrations.looking import places_of
 
 env = flyte.TaskEnvironment(name="volume-types")
 
@@ -253,6 +253,14 @@ async def raises(publish: bool = False) -> RWVolume:
 
 
 @env.task
+async def raises_unmounted() -> RWVolume:
+    vol = Volume.new("raises")
+    await vol.write_bytes("file", b"text")
+    await (await (await filled("other")).finalize()).read_bytes("file")
+    raise RuntimeError("as users do")
+
+
+@env.task
 async def waits_for_ever() -> RWVolume:
     vol = await filled("waits")
     await asyncio.sleep(3600)
@@ -348,21 +356,6 @@ async def looks_for(secret: str) -> List[str]:
     """Where the daemon of a live mount shows the secret."""
     vol = await filled("secret")
     await vol.commit()
-    places = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                line = file.read()
-        except OSError:
-            continue
-        if b"flyteplugins_vol" in line and secret.encode() in line:
-            places.append(f"arguments of {pid}")
-    for root, _, names in os.walk(os.environ["FLYTE_VOL_CACHE_DIR"]):
-        for name in names:
-            path = os.path.join(root, name)
-            if os.path.isfile(path):
-                with open(path, "rb") as file:
-                    if secret.encode() in file.read():
-                        places.append(path)
+    places = places_of(secret)
     await vol.finalize()
     return places

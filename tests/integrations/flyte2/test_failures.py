@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from flyteplugins_vol.io import Volume
 from tests.conftest import fuse_mounts
-from tests.integrations.conftest import versions_in
+from tests.integrations.conftest import sessions_in, versions_in
 
 pytestmark = [pytest.mark.fuse, pytest.mark.filterwarnings("default")]
 
@@ -28,6 +29,13 @@ def test_a_body_that_raises_leaves_no_mount_and_publishes_nothing(run: Run, scra
         run(tasks.raises, publish=True)
     assert fuse_mounts(scratch) == []
     assert len(versions_in(scratch)) == 3  # what it committed before is there to stay
+
+
+def test_a_body_that_raises_leaves_no_session_without_a_mount(run: Run, scratch: Path) -> None:
+    with pytest.raises(Exception, match="as users do"):
+        run(tasks.raises_unmounted)
+    assert sessions_in(scratch) == []
+    assert [path.parts[-3].rpartition("-")[0] for path in versions_in(scratch)] == ["other"]
 
 
 def test_a_cancelled_task_leaves_no_mount(run: Run, scratch: Path) -> None:
@@ -52,6 +60,15 @@ def test_wrong_types_returned(run: Run) -> None:
         run(tasks.wrong)
     with pytest.raises(Exception, match="None"):
         run(tasks.wrong_none)
+
+
+def test_a_locator_where_a_volume_was_deleted(run: Run, scratch: Path) -> None:
+    vol = run(tasks.make)
+    shutil.rmtree(versions_in(scratch)[0].parents[1])
+    with pytest.raises(Exception, match="no version at"):
+        run(tasks.read, vol.locator)  # read as it is passed
+    with pytest.raises(Exception, match="no version at"):
+        run(tasks.read, vol)  # read as it is mounted
 
 
 def test_two_writers_of_one_volume(run: Run) -> None:

@@ -13,7 +13,13 @@ import pytest
 
 from flyteplugins_vol.io import ROVolume, StoreOptions, Volume
 
-pytestmark = [pytest.mark.fuse, pytest.mark.s3, pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.fuse,
+    pytest.mark.s3,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),  # each starts a dozen processes that import an SDK
+    pytest.mark.filterwarnings("default"),
+]
 
 contract: Any = pytest.importorskip("tests.integrations.flyte2.contract", reason="needs the extra flyte")
 tasks: Any = pytest.importorskip("tests.integrations.flyte2.tasks")

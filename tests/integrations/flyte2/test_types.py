@@ -55,6 +55,17 @@ def test_optional(run: Run) -> None:
     assert run(tasks.read_optional, None) == "nothing"
 
 
+def test_a_version_as_default_argument(run: Run) -> None:
+    made = run(tasks.make, text="by default")
+
+    @tasks.env.task
+    async def reads(vol: ROVolume = made) -> str:
+        async with vol.mounted() as data:
+            return (data / "file").read_text()
+
+    assert run(reads) == "by default"
+
+
 def test_unions_and_annotations_with_notes(run: Run) -> None:
     assert run(tasks.read_union, 3) == "3"
     assert run(tasks.read_union, run(tasks.make_annotated)) == "text"

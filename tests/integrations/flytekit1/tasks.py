@@ -8,6 +8,7 @@ import pydantic
 from flytekit import dynamic, eager, map_task, task, workflow
 
 from flyteplugins_vol.io import ROVolume, RWVolume, Volume
+from tests.integrations.looking import places_of
 
 
 # --- the contract: async tasks under @eager
@@ -247,8 +248,38 @@ def raises() -> ROVolume:
 
 
 @task
+def raises_unmounted() -> ROVolume:
+    vol = Volume.new("raises")
+    vol.write_bytes.sync("file", b"text")
+    raise RuntimeError("as users do")
+    return vol
+
+
+@task
+def forgets_unmounted() -> int:
+    vol = Volume.new("forgotten")
+    vol.write_bytes.sync("file", b"text")
+    return 2
+
+
+@task
+def two() -> Tuple[RWVolume, Pair]:
+    return filled("first", "first"), Pair(filled("left", "left"), filled("right", "right").finalize.sync())
+
+
+@task
 def wrong() -> ROVolume:
     return 3
+
+
+@task
+def looks_for(secret: str) -> List[str]:
+    """Where the daemon of a live mount shows the secret."""
+    vol = filled("secret", "text")
+    vol.commit.sync()
+    places = places_of(secret)
+    vol.finalize.sync()
+    return places
 
 
 @task

@@ -10,7 +10,7 @@ import pytest
 
 from flyteplugins_vol.io import ROVolume, Volume
 from tests.conftest import fuse_mounts
-from tests.integrations.conftest import versions_in
+from tests.integrations.conftest import sessions_in, versions_in
 
 pytest.importorskip("flytekit", reason="needs the extra flytekit, which is for Python below 3.13")
 pytestmark = [pytest.mark.fuse, pytest.mark.filterwarnings("default"), pytest.mark.usefixtures("scratch")]
@@ -56,6 +56,18 @@ def test_optional() -> None:
     assert tasks.text_of(tasks.maybe(there=True)) == "there"
 
 
+def test_a_version_as_default_argument() -> None:
+    from flytekit import task
+
+    made = tasks.make(text="by default")
+
+    @task
+    def reads(vol: ROVolume = made) -> str:
+        return tasks.text_of(vol)
+
+    assert reads() == "by default"
+
+
 def test_equal_versions_hit_the_cache() -> None:
     from flytekit.core.local_cache import LocalTaskCache
 
@@ -88,7 +100,10 @@ def test_failures(scratch: Path) -> None:
         tasks.wrong()
     with pytest.raises(RuntimeError, match="as users do"):
         tasks.raises()
+    with pytest.raises(RuntimeError, match="as users do"):
+        tasks.raises_unmounted()
     assert fuse_mounts(scratch) == []
+    assert sessions_in(scratch) == []
     assert versions_in(scratch) == []
 
 
@@ -96,6 +111,20 @@ def test_failures(scratch: Path) -> None:
 def test_mounts_end_with_their_task(scratch: Path) -> None:
     assert tasks.forgets(vol=tasks.make(text="x")) == 2
     assert fuse_mounts(scratch) == []
+
+
+@pytest.mark.logs_warnings
+def test_so_do_sessions_without_a_mount(scratch: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert tasks.forgets_unmounted() == 2
+    assert sessions_in(scratch) == []
+    assert "volume forgotten was neither returned nor finalized" in caplog.text
+
+
+def test_versions_say_what_made_them() -> None:
+    first, pair = tasks.two()
+    said = [vol.produced_by for vol in (first, pair.left, pair.right)]
+    assert [made["task"] for made in said] == ["tests.integrations.flytekit1.tasks.two"] * 3
+    assert [made.get("output") for made in said] == ["o0", "o1", None]  # the last was finalized before it was returned
 
 
 def test_types_are_recognised_without_the_code() -> None:

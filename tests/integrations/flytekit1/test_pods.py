@@ -15,7 +15,13 @@ from flyteplugins_vol.io import ROVolume, Volume
 from tests.servers import S3Server
 
 pytest.importorskip("flytekit", reason="needs the extra flytekit, which is for Python below 3.13")
-pytestmark = [pytest.mark.fuse, pytest.mark.s3, pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = [
+    pytest.mark.fuse,
+    pytest.mark.s3,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),  # each starts a dozen processes that import the SDK
+    pytest.mark.filterwarnings("default"),
+]
 
 tasks: Any = pytest.importorskip("tests.integrations.flytekit1.tasks")
 
@@ -30,6 +36,7 @@ class Pods:
         self.home = home
         self.bucket = server.new_bucket_url()
         self.count = 0
+        self.environment: dict[str, str] = {}
 
     def variables(self, name: str) -> dict[str, str]:
         both = {"PROJECT": "p", "DOMAIN": "d", "NAME": f"tasks.{name}", "VERSION": "v1"}
@@ -47,6 +54,7 @@ class Pods:
             "FLYTE_ATTEMPT_NUMBER": "0",
             **{f"FLYTE_INTERNAL_TASK_{key}": value for key, value in both.items()},
             **{f"FLYTE_INTERNAL_{key}": value for key, value in both.items()},
+            **self.environment,
         }
 
     def run(self, name: str, **arguments: Any) -> Any:
@@ -107,7 +115,7 @@ def test_the_contract(pods: Pods) -> None:
     assert type(base) is ROVolume
     assert base.store == f"{pods.bucket}/data/p/d/volumes"
     said = {"sdk": "flytekit", "project": "p", "domain": "d", "run": "e1", "task": "tasks.create_dataset"}
-    assert base.produced_by.items() >= said.items()
+    assert base.produced_by.items() >= {**said, "output": "o0"}.items()
     assert pods.run("read_dataset", vol=base) == "hello from a volume\n"
     extended = pods.run("add_file", vol=base)
     assert extended.parents == (base.locator,)
@@ -139,3 +147,12 @@ def test_failures_leave_an_error(pods: Pods, scratch: Path) -> None:
     with pytest.raises(AssertionError, match="a volume was expected, got int"):
         pods.run("wrong")
     assert not os.path.exists(scratch / "home/.local/share/flytevol")
+
+
+def test_no_secret_is_seen_from_outside(pods: Pods, scratch: Path) -> None:
+    """Neither in arguments nor in files nor in logs: of the daemon, and of whatever it left."""
+    secret = "another-very-secret-word"
+    pods.environment = {"FLYTE_AWS_SECRET_ACCESS_KEY": secret, "FLYTE_VOL_CACHE_DIR": str(scratch / "cache")}
+    assert pods.run("looks_for", secret=secret) == []
+    left = [path for path in scratch.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    assert left == []
