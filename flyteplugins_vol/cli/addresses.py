@@ -17,8 +17,8 @@ from flyteplugins_vol.cli.errors import AmbiguousError, NotFoundError
 from flyteplugins_vol.errors import UsageError
 from flyteplugins_vol.history.record import Locator, VersionRecord, load_record
 from flyteplugins_vol.history.volumes import VolumeEntry, find_volumes, head, list_refs, list_versions
+from flyteplugins_vol.human import hidden, shown
 from flyteplugins_vol.io import ROVolume, RWVolume, Volume, hosts
-from flyteplugins_vol.io.shown import hidden, shown
 from flyteplugins_vol.store.base import ObjectStore
 from flyteplugins_vol.store.open import open_store
 from flyteplugins_vol.store.url import parse_store_url

@@ -44,7 +44,7 @@ def bench(options: Options, full: bool, size: int, files: int) -> int | None:
         results = _measure(options.store or Path(scratch, "store").as_uri(), Path(scratch), size << 20, files)
     rows = [(name, f"{value:,.0f}", unit) for name, value, unit in results]
     wire = [{"name": name, "value": round(value, 1), "unit": unit} for name, value, unit in results]
-    options.output.result(wire, table(("", "", ""), rows))
+    options.output.result(wire, table(("MEASURED", "RATE", ""), rows, right=("RATE",)))
     return None
 
 

@@ -8,7 +8,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from flyteplugins_vol.cli.options import Options
-from flyteplugins_vol.io.shown import shown
+from flyteplugins_vol.human import shown
 
 _MOST = 200
 

@@ -21,6 +21,7 @@ from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.errors import SetupError, StoreError, VolumeError
 from flyteplugins_vol.io import hosts
+from flyteplugins_vol.portable import free_bytes
 from flyteplugins_vol.store.base import ObjectStore
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
@@ -118,13 +119,14 @@ def fuse() -> Iterator[Finding]:
 
 def packages() -> Finding:
     """The libraries of the daemon."""
-    missing = [name for name in ("pyfuse3", "trio") if importlib.util.find_spec(name) is None]
-    if missing:
-        repair = f"apt-get install libfuse3-dev pkg-config gcc; pip install {' '.join(missing)}"
-        return Finding("packages", FAILED, f"missing: {', '.join(missing)}", repair)
-    optional = {"textual": "explorer", "s3fs": "S3 by s3fs", "flyte": "Flyte 2", "flytekit": "Flyte 1"}
+    if importlib.util.find_spec("trio") is None:
+        return Finding("packages", FAILED, "missing: trio", "pip install trio")
+    optional = {
+        "textual": "explorer", "s3fs": "S3 by s3fs", "flyte": "Flyte 2", "flytekit": "Flyte 1",
+        "pyfuse3": "mounts by pyfuse3",
+    }  # fmt: skip
     there = [told for name, told in optional.items() if importlib.util.find_spec(name) is not None]
-    return Finding("packages", OK, "pyfuse3, trio" + (f"; also for {', '.join(there)}" if there else ""))
+    return Finding("packages", OK, "trio" + (f"; also for {', '.join(there)}" if there else ""))
 
 
 def limits() -> Iterator[Finding]:
@@ -151,8 +153,7 @@ def disk(directory: str) -> Finding:
         check_directory(directory, "cache")
     except SetupError as error:
         return Finding("cache disk", FAILED, error.message, repair)
-    sizes = os.statvfs(directory)
-    free = sizes.f_bavail * sizes.f_frsize
+    free = free_bytes(directory)
     text = f"{directory}: {free / (1 << 30):.1f} GiB free"
     return Finding("cache disk", OK if free >= _LEAST_FREE else WARNING, text, repair)
 

@@ -19,6 +19,7 @@ or found, and 128 + n one that signal n ended: as env(1) and the shells have it.
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import NamedTuple
 
@@ -35,7 +36,7 @@ from flyteplugins_vol.errors import (
     VersionNotFoundError,
     VolumeError,
 )
-from flyteplugins_vol.io.shown import shown
+from flyteplugins_vol.human import shown
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -88,8 +89,9 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
 _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (FileNotFoundError, "flytevol ls shows what is there"),
     (FileExistsError, "--force replaces it"),
-    (IsADirectoryError, "-r (--recursive) takes whole directories"),
+    (IsADirectoryError, "cp and rm take whole directories with -r, get and put without"),
 )
+_NOT_EMPTY = "-r (--recursive) takes whole directories"
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -101,6 +103,7 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, click.ClickException):
         return Failure("usage", error.format_message(), "", code)
     if isinstance(error, OSError) and error.errno is not None:
+        hint = _NOT_EMPTY if error.errno == errno.ENOTEMPTY else hint
         where = f"{shown(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
         return Failure("file", f"{where}{error.strerror or error}", hint, code)
     return Failure("failure", f"{type(error).__name__}: {error}", "--debug shows the traceback", code)

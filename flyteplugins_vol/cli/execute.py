@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from flyteplugins_vol.cli.completing import volume_names
+from flyteplugins_vol.cli.interrupt import leave_signals_alone
 from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.errors import VolumeError
@@ -31,7 +32,7 @@ _NOT_FOUND, _NOT_RUNNABLE = 127, 126
     type=click.Choice(["success", "always", "never"]),
     default="success",
     show_default=True,
-    help="When to publish.",
+    help="After which end of the command to publish.",
 )
 @click.option("--chdir", is_flag=True, help="Run the command in the mounted directory.")
 @click.option("--locator-file", type=click.Path(dir_okay=False), help="Write the new version's locator here.")
@@ -96,6 +97,7 @@ def _signals_passed_on() -> Generator[Callable[[subprocess.Popen[bytes]], None],
         for number in early:
             process.send_signal(number)
 
+    leave_signals_alone()
     from_terminal = [getattr(signal, name) for name in _FROM_A_TERMINAL]
     before = {getattr(signal, name): signal.signal(getattr(signal, name), pass_on) for name in _PASSED_ON}
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from flyteplugins_vol.cli.completing import volume_names
+from flyteplugins_vol.cli.interrupt import leave_signals_alone
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.errors import SetupError, UsageError
 
@@ -34,6 +35,7 @@ def explore(options: Options, target: str | None, from_file: str | None, store_t
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("the explorer needs a terminal", hint="ls, tree, cat and log work without one")
     try:
+        leave_signals_alone()  # the terminal is to be put in order again
         explorer: Any = importlib.import_module(_EXPLORER)
         return explorer.run(target, store=options.store, from_file=from_file, store_type=store_type)
     except ModuleNotFoundError as error:

@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from flyteplugins_vol.cli.errors import BROKEN_PIPE, INTERRUPTED, OURS, Failure, failure_of
+from flyteplugins_vol.cli.interrupt import end_in_a_moment, say_interrupted
 from flyteplugins_vol.cli.options import Options
 
 _HERE = "flyteplugins_vol.cli"
@@ -22,6 +23,7 @@ COMMANDS = {
     "delete": f"{_HERE}.volumes:delete",
     "log": f"{_HERE}.volumes:log",
     "fork": f"{_HERE}.volumes:fork",
+    "rekey": f"{_HERE}.rekey:rekey",
     "ls": f"{_HERE}.reading:ls",
     "tree": f"{_HERE}.reading:tree",
     "cat": f"{_HERE}.reading:cat",
@@ -35,6 +37,7 @@ COMMANDS = {
     "exec": f"{_HERE}.execute:execute",
     "commit": f"{_HERE}.mounts:commit",
     "status": f"{_HERE}.status:status",
+    "recover": f"{_HERE}.recover:recover",
     "warmup": f"{_HERE}.warmup:warmup",
     "doctor": f"{_HERE}.doctor:doctor",
     "bench": f"{_HERE}.bench:bench",
@@ -43,9 +46,9 @@ COMMANDS = {
 }
 
 _SECTIONS = (
-    ("Volumes", ("new", "list", "delete", "log", "fork")),
+    ("Volumes", ("new", "list", "delete", "log", "fork", "rekey")),
     ("Files", ("ls", "tree", "cat", "stat", "get", "put", "cp", "rm", "explore")),
-    ("Mounts", ("mount", "umount", "exec", "commit", "status", "warmup")),
+    ("Mounts", ("mount", "umount", "exec", "commit", "status", "recover", "warmup")),
     ("This machine", ("doctor", "bench", "completion")),
 )
 
@@ -86,7 +89,8 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "obj": None},
-    epilog="Exit codes and what scripts may rely on: docs/cli.md. Run `flytevol COMMAND --help` for examples.",
+    epilog="Every command has --json, --store, --quiet and --debug, and examples in `flytevol COMMAND --help`."
+    " Exit codes and what scripts may rely on: docs/cli.md.",
 )
 @click.version_option(package_name="flyteplugins-vol", prog_name="flytevol")
 @click.option("--debug", is_flag=True, help="Show tracebacks.")
@@ -102,6 +106,7 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit. See `errors` for the codes."""
+    end_in_a_moment()
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -120,7 +125,7 @@ def run(arguments: list[str]) -> int:
         return _code(failure_of(error), arguments)
     except (KeyboardInterrupt, click.Abort):
         _quietly_end_output()
-        sys.stderr.write("\ninterrupted\n")
+        say_interrupted()
         return INTERRUPTED
     except _NobodyReads:
         _quietly_end_output()
@@ -132,7 +137,7 @@ def run(arguments: list[str]) -> int:
 
 def _fail(options: Options, error: BaseException, arguments: list[str]) -> int:
     failure = failure_of(error)
-    if options.debug:
+    if options.debug or "--debug" in arguments:  # not parsed yet, if a command could not even be loaded
         traceback.print_exception(error)
     options.output.failure(failure)
     return _code(failure, arguments)

@@ -45,11 +45,12 @@ def mount_options(command: F) -> F:
         click.option("--fork", metavar="NAME", help="Write to a fork of this name, whatever VOLUME is."),
         click.option("--subdir", metavar="PATH", help="Show only this directory of the volume."),
         click.option("--warmup", metavar="PATH", multiple=True, help="Fetch this at once, in the background."),
-        click.option("--autocommit", type=float, metavar="SECONDS", help="Publish changes again and again."),
+        click.option("--autocommit", type=float, metavar="SECONDS", help="Publish changes this often."),
+        click.option("--autocommit-bytes", type=Bytes(), metavar="SIZE", help="Publish when that much was written."),
         click.option("--cache-dir", type=click.Path(file_okay=False), help="Where blocks are kept."),
         click.option("--cache-size", type=Bytes(), metavar="SIZE", help="Most that is kept there: 500M, 20G."),
         click.option("--meta-dir", type=click.Path(file_okay=False), help="Where changes are kept until a commit."),
-        click.option("--max-uploads", type=click.IntRange(1), metavar="N", help="Uploads at once."),
+        click.option("--max-uploads", type=click.IntRange(1), metavar="N", help="Most uploads at once."),
         click.option("--xattr", is_flag=True, help="Offer extended attributes (user.*)."),
         click.option("--allow-other", is_flag=True, help="Let other users in."),
         click.option("--log-path", type=click.Path(dir_okay=False), help="The daemon's log."),
@@ -90,7 +91,7 @@ def begin(options: Options, address: str, path: str | None, given: dict[str, Any
     message, fork = given.pop("message"), given.pop("fork")
     mount = {name: value for name, value in given.items() if value not in (None, False, ())}
     if read_only:
-        wrong = [name for name in ("autocommit", "max_uploads") if name in mount]
+        wrong = [name for name in ("autocommit", "autocommit_bytes", "max_uploads") if name in mount]
         if wrong or fork or message:
             raise UsageError("a read-only mount has nothing to publish", hint="leave out --read-only, or the others")
         volume: ROVolume | RWVolume = version_at(address, options.store)
@@ -98,6 +99,8 @@ def begin(options: Options, address: str, path: str | None, given: dict[str, Any
     else:
         volume, forked = writer_at(address, options.store, fork=fork)
     where = volume.mount.sync(None if path is None else os.path.abspath(path), **mount)
+    if any(one.left.volume_id == volume.id for one in RWVolume.recoverable(given.get("meta_dir"))):
+        options.output.note("what an earlier mount left uncommitted does not fit any more: `flytevol recover` has it")
     return Mounted(options, volume, str(where), forked, not (read_only or no_commit), message)
 
 

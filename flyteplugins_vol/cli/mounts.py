@@ -17,14 +17,15 @@ import click
 
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import NotFoundError, failure_of
+from flyteplugins_vol.cli.interrupt import leave_signals_alone
 from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options, published_wire
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.cli.output import version_wire
 from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.errors import MountFailedError, VolumeError
 from flyteplugins_vol.history.record import VersionRecord
+from flyteplugins_vol.human import shown
 from flyteplugins_vol.io import ROVolume
-from flyteplugins_vol.io.shown import shown
 from flyteplugins_vol.mount.control import DaemonGone
 from flyteplugins_vol.mount.live import LiveMount, live_mounts
 
@@ -54,14 +55,19 @@ def mount(
     """
     if detach:
         return _detach(options)
-    mounted = begin(options, volume, directory, given)
-    output = options.output
+    serve(begin(options, volume, directory, given), volume, detached=detached)
+    return None
+
+
+def serve(mounted: Mounted, volume: str, *, detached: bool = False) -> None:
+    """Say that it is mounted, wait for the end, publish, and print what was published. ``volume``: as it was called."""
+    output = mounted.options.output
 
     def announce() -> None:
         if detached:
             output.line(mounted.path)
             _let_go_of_the_terminal()
-        elif options.as_json:
+        elif mounted.options.as_json:
             output.line(json.dumps({"mount_path": mounted.path}))
             sys.stdout.flush()
         else:
@@ -71,7 +77,6 @@ def mount(
 
     version = _until_told_to_end(mounted, announce)
     output.result(published_wire(mounted, version), str(version.locator) if version is not None else "")
-    return None
 
 
 @click.command(short_help="End a mount, and publish what was written.")
@@ -164,6 +169,7 @@ def _still_mounted(mounted: Mounted) -> None:
 
 @contextmanager
 def _handled(signals: tuple[int, ...], told: _Told) -> Generator[None, None, None]:
+    leave_signals_alone()
     before = {number: signal.signal(number, told) for number in signals}
     try:
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -35,7 +36,14 @@ def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
 
 
 def common(command: F) -> F:
-    """Give a command the shared options; it gets them as its first argument, by `click.pass_obj`."""
+    """Give a command the shared options; it gets them as its first argument, by `click.pass_obj`.
+
+    The last paragraph of its docstring, which click is told to leave as it is, are examples.
+    """
+    text, mark, examples = inspect.cleandoc(command.__doc__ or "").rpartition("\n\b\n")
+    assert mark, "no examples"
+    lines = "".join(f"\n  {line}" for line in examples.splitlines())
+    command.__doc__ = f"{text}\n\n\b\nExamples:{lines}"
     options = (
         click.option("--json", "as_json", is_flag=True, help="Print JSON.", expose_value=False,
                      callback=_keep("as_json")),

@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from typing import Any
 
 from rich.console import Console
@@ -18,12 +17,11 @@ from rich.table import Table
 from rich.text import Text
 
 from flyteplugins_vol.cli.errors import Failure
+from flyteplugins_vol.human import shown
 from flyteplugins_vol.io import Volume
 from flyteplugins_vol.io.info import FileInfo
-from flyteplugins_vol.io.shown import shown, shown_text
 from flyteplugins_vol.io.tree import as_bytes
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _WIDTH = 4096  # of a table that goes into a pipe: never cut
 
 
@@ -118,33 +116,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, right
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     return made
-
-
-def size(count: int) -> str:
-    """Bytes as people read them: ``812 B``, ``3.4 MiB``."""
-    value = float(count)
-    for unit in _UNITS:
-        if value < (1000 if unit == "B" else 999.5) or unit == _UNITS[-1]:
-            return f"{value:.{0 if unit == 'B' or value >= 99.95 else 1}f} {unit}"
-        value /= 1024
-    raise AssertionError
-
-
-def when(ns: int) -> str:
-    """A file's time, in this machine's zone, to the minute."""
-    try:
-        return datetime.fromtimestamp(ns // 10**9, timezone.utc).astimezone().strftime("%Y-%m-%d %H:%M")
-    except (OverflowError, OSError, ValueError):  # an index may say anything
-        return "?"
-
-
-def created(text: str) -> str:
-    """A version's time, in this machine's zone, to the second."""
-    try:
-        found = datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
-    except ValueError:
-        return shown_text(text)
-    return found.astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def name_text(info: FileInfo, text: str | None = None) -> Text:

@@ -15,12 +15,13 @@ from rich.text import Text
 from flyteplugins_vol.cli.addresses import path_in, version_at
 from flyteplugins_vol.cli.completing import paths as volume_paths
 from flyteplugins_vol.cli.completing import volume_names
+from flyteplugins_vol.cli.errors import NotFoundError
 from flyteplugins_vol.cli.options import Options, common
-from flyteplugins_vol.cli.output import file_wire, name_text, path_wire, size, table, when
+from flyteplugins_vol.cli.output import file_wire, name_text, path_wire, table
 from flyteplugins_vol.errors import UsageError
+from flyteplugins_vol.human import shown, size, when
 from flyteplugins_vol.io import ROVolume
 from flyteplugins_vol.io.info import FileInfo
-from flyteplugins_vol.io.shown import shown
 
 _PART = 4 << 20
 
@@ -84,6 +85,8 @@ def tree(options: Options, volume: str, path: str, depth: int | None, directorie
         return
     output = options.output
     output.out.print(name_text(top, shown(top.path)))
+    if not top.is_dir:
+        return
     for prefix, info in _branches(version, top.path, depth, directories, ""):
         note = Text("" if info.is_dir else f"  {size(info.size)}", style="dim")
         output.out.print(Text(prefix, style="dim") + name_text(info) + note)
@@ -155,6 +158,9 @@ def get(options: Options, volume: str, path: str, dest: str, force: bool) -> Non
             raise UsageError("standard output cannot be the file and JSON", hint="leave out one of - and --json")
         _stream(version, path)
         return
+    parent = Path(dest).absolute().parent
+    if not parent.is_dir() and not version.stat.sync(path).is_dir:
+        raise NotFoundError(f"there is no directory {shown(str(parent))!r}", hint="make it, or give another DEST")
     output = options.output
     with output.progress(f"getting {shown(path)}", _size_of(version, path)) as bar:
         target = version.download.sync(path, Path(dest), force=force, progress=bar)

@@ -10,7 +10,7 @@ from flyteplugins_vol.cli.addresses import fork_name, is_locator, opened_store, 
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import ExistsError
 from flyteplugins_vol.cli.options import Options, common
-from flyteplugins_vol.cli.output import created, size, table, version_wire
+from flyteplugins_vol.cli.output import table, version_wire
 from flyteplugins_vol.errors import StoreError, VolumeError
 from flyteplugins_vol.history.record import check_name, load_record, parse_locator
 from flyteplugins_vol.history.volumes import (
@@ -23,8 +23,8 @@ from flyteplugins_vol.history.volumes import (
     list_versions,
     list_volumes,
 )
+from flyteplugins_vol.human import local, shown_text, size
 from flyteplugins_vol.io import ROVolume, Volume
-from flyteplugins_vol.io.shown import shown_text
 from flyteplugins_vol.store.base import ObjectStore
 
 
@@ -132,7 +132,7 @@ def log(options: Options, volume: str, limit: int | None, locators: bool) -> Non
     rows = [
         (
             f"{one.name}@{int(str(one.version).partition('-')[0])}", str(one.version).partition("-")[2][:10],
-            created(one.created), shown_text(one.author or ""), size(one.stats.get("bytes", 0)),
+            local(one.created), shown_text(one.author or ""), size(one.stats.get("bytes", 0)),
             "+" + size(one.stats.get("new_pack_bytes", 0)), shown_text(one.message or ""),
         )
         for one in found
@@ -193,4 +193,4 @@ def _entry_row(
     number = str(int(str(version.version).partition("-")[0]))
     stats = version.stats
     files, total = f"{stats.get('files', 0):,}", size(stats.get("bytes", 0))
-    return name, number, files, total, created(version.created), shown_text(version.message or "")
+    return name, number, files, total, local(version.created), shown_text(version.message or "")

@@ -8,7 +8,7 @@ from flyteplugins_vol.cli.addresses import path_in, version_at
 from flyteplugins_vol.cli.completing import paths as volume_paths
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.options import Options, common
-from flyteplugins_vol.cli.output import size
+from flyteplugins_vol.human import size
 
 
 @click.command(short_help="Fetch files into this machine's cache.")

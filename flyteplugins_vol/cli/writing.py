@@ -14,9 +14,11 @@ import click
 from flyteplugins_vol.cli.addresses import path_in, writer_at
 from flyteplugins_vol.cli.completing import paths as volume_paths
 from flyteplugins_vol.cli.completing import volume_names
+from flyteplugins_vol.cli.errors import NotFoundError
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.cli.output import version_wire
 from flyteplugins_vol.errors import UsageError
+from flyteplugins_vol.human import shown
 from flyteplugins_vol.io import RWVolume
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -48,6 +50,12 @@ def put(
     flytevol put data a.csv b.csv tables/ -m "two more"
     tar c src | flytevol put data - backup/src.tar --force
     """
+    for source in sources:
+        if source != "-" and not os.path.exists(source):
+            raise NotFoundError(
+                f"there is no local file {shown(source)!r}",
+                hint="local files come first; the last argument is the place in the volume",
+            )
     with _writer(options, volume, fork) as (writer, publish):
         targets = _targets(writer, sources, dest)
         with (

@@ -6,7 +6,9 @@ Flyte is imported when this is asked, by name: the explorer does without it.
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
+import inspect
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -170,13 +172,34 @@ def _remote(config: Any, run: str, action: str | None) -> list[Output]:
         ) from error
 
 
-def _outputs_of(details: Any, action: str) -> list[Output]:
+def _outputs_of(found: Any, action: str) -> list[Output]:
+    """Of a run or an action. As literals, which need no type of the task that made them on this machine."""
     try:
-        outputs = details.outputs()
+        literals = found.output_literals()
+        if inspect.iscoroutine(literals):
+            literals = asyncio.run(literals)
+        named = {str(name): _plain(value) for name, value in cast("Mapping[Any, Any]", literals).items()}
     except Exception:  # not ended, failed, or nothing came of it
         return []
-    named = getattr(outputs, "named_outputs", None) or dict(enumerate(outputs or ()))
-    return [Output(action, *item) for name, value in named.items() for item in volumes_in(value, str(name))]
+    return [Output(action, *item) for name, value in named.items() for item in volumes_in(value, name)]
+
+
+def _plain(literal: Any) -> Any:
+    """A literal of Flyte's as plain values, as far as a volume may be in it."""
+    kind = literal.WhichOneof("value")
+    if kind == "collection":
+        return [_plain(item) for item in literal.collection.literals]
+    if kind == "map":
+        return {key: _plain(item) for key, item in literal.map.literals.items()}
+    scalar = literal.scalar
+    kind = scalar.WhichOneof("value")
+    if kind == "binary":
+        return _module("msgpack").unpackb(scalar.binary.value, strict_map_key=False)
+    if kind == "generic":
+        return _module("google.protobuf.json_format").MessageToDict(scalar.generic)
+    if kind == "union":
+        return _plain(scalar.union.value)
+    return scalar.primitive.string_value if kind == "primitive" else None
 
 
 def _module(name: str) -> Any:

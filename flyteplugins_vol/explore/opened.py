@@ -14,7 +14,7 @@ from flyteplugins_vol.explore.sources import Shown
 from flyteplugins_vol.explore.threads import in_thread
 from flyteplugins_vol.explore.versions import Versions
 
-_PATIENCE = 1.0  # seconds
+_PATIENCE = 0.1  # seconds: closing what nobody reads from takes less
 
 
 @dataclass

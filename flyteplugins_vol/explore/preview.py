@@ -8,6 +8,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from flyteplugins_vol.explore.sniff import sniff
+from flyteplugins_vol.human import shown_text
 
 HEAD = 64 << 10
 """Bytes that a preview reads: one block for nearly every file."""
@@ -94,14 +95,5 @@ def _lines(content: str) -> tuple[str, ...]:
 
 def _printable(line: str) -> str:
     cut = len(line) > _LONGEST_LINE
-    line = line[:_LONGEST_LINE].expandtabs(_TAB)
-    if not line.isprintable():
-        line = "".join(letter if letter.isprintable() else _escaped(letter) for letter in line)
+    line = shown_text(line[:_LONGEST_LINE].expandtabs(_TAB))
     return line + " …" if cut else line
-
-
-def _escaped(letter: str) -> str:
-    """Blanks of other scripts are not "printable" to Python, and harmless."""
-    if unicodedata.category(letter) == "Zs":
-        return " "
-    return letter.encode("unicode_escape").decode()

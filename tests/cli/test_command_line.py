@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -114,6 +115,24 @@ def test_ctrl_c_in_a_put_publishes_nothing(cli: Cli) -> None:
     assert cli("ls", "data").lines == ["a"]
     assert not list((cli.root / "cache" / "unmounted").iterdir())
     cli("put", "data", "-", "big", stdin=b"again")
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_store_does_not_answer(cli: Cli) -> None:
+    """The main thread waits in a library then, where Python cannot interrupt it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        environment = {
+            **os.environ, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.getsockname()[1]}", "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "us-east-1",
+        }  # fmt: skip
+        process = cli.process("list", "--store", "s3://bucket/volumes", env=environment)
+        server.settimeout(30)
+        connection, _ = server.accept()  # and never a word
+        with connection:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
+    assert process.stderr is not None
+    assert process.stderr.read() == b"\ninterrupted\n"
 
 
 def test_completion(cli: Cli) -> None:

@@ -50,7 +50,7 @@ def test_single_findings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
     assert doctor.sqlite().state == "failed"
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
-    assert "pip install pyfuse3 trio" in doctor.packages().repair
+    assert "pip install trio" in doctor.packages().repair
 
 
 def test_limits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,8 +80,9 @@ def test_a_name_of_several_volumes_lists_them(cli: Cli) -> None:
     assert cli("ls", "twin", "--json", code=2).out == ""
 
 
-def test_a_version_that_several_begin_like_lists_them(cli: Cli) -> None:
+def test_a_version_that_several_begin_like_lists_them(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two writers began from the same version: both versions have the number 2, and the ref names one of them."""
+    monkeypatch.setenv("FLYTE_VOL_LEASE_SECONDS", "0")  # else the second would be refused before it writes one
     from flyteplugins_vol.errors import RefMovedError
     from flyteplugins_vol.io import RWVolume, Volume
 
@@ -140,6 +141,7 @@ def test_tree_and_stat(cli: Cli, data: str) -> None:
         "/", "├── a  3 B", "└── dir/", "    ├── b  2.0 KiB", "    └── sub/", "        └── c  1 B",
     ]  # fmt: skip
     assert cli("tree", "data", "-L", "1", "-d").lines == ["/", "└── dir/"]
+    assert cli("tree", "data", "dir/b").lines == ["/dir/b"]
     wire = cli("tree", "data", "dir", "--json").json
     assert [child["path"] for child in wire["children"]] == ["/dir/b", "/dir/sub"]
     assert "2000  (2.0 KiB)" in cli("stat", "data", "dir/b").out
@@ -162,6 +164,7 @@ def test_cat_and_get(cli: Cli, data: str) -> None:
     assert (target / "b").read_bytes() == b"aa\n"
     assert cli("get", "data", "dir/b", cli.root / "b", "--json").json["bytes"] == 2000
     assert "Is a directory" in cli("cat", "data", "dir", code=1).err
+    assert f"there is no directory '{cli.root}/none'" in cli("get", "data", "a", cli.root / "none" / "a", code=3).err
     cli("get", "data", "a", "-", "--json", code=2)
 
 
@@ -191,7 +194,7 @@ def test_put_refuses_what_is_there_and_publishes_nothing(cli: Cli, data: str) ->
     done = cli("put", "data", local, "/", code=4)
     assert "/a: File exists" in done.err
     assert "--force" in done.err
-    cli("put", "data", cli.root / "nowhere", "x", code=3)
+    assert "there is no local file" in cli("put", "data", cli.root / "nowhere", "x", code=3).err
     assert len(cli.versions("data")) == 1
     cli("put", "data", local, "/", "--force")
     assert cli("cat", "data", "a").out == "new"
@@ -216,7 +219,9 @@ def test_cp_and_rm(cli: Cli, data: str) -> None:
     cli("cp", "data", "-r", "dir", "dir2", "-m", "copied")
     assert cli("ls", "data", "-r", "dir2").lines == ["/dir2/b", "/dir2/sub/", "/dir2/sub/c"]
     cli("cp", "data", "a", "a2", code=4)
-    cli("rm", "data", "dir", code=1)
+    done = cli("rm", "data", "dir", code=1)
+    assert "dir: Directory not empty" in done.err
+    assert "-r" in done.err
     cli("rm", "data", "nowhere", code=3)
     cli("rm", "data", "nowhere", "--force")
     cli("rm", "data", "-r", "dir", "a", "a2")

@@ -119,11 +119,14 @@ def test_detached_then_commit_status_and_umount(cli: Cli) -> None:
     assert status["writable"]
     assert status["dirty_bytes"] == 5000
     assert status["requests_per_second"] >= 0
+    assert (status["cache_hits"], status["cache_misses"]) == (0, 1)  # it was there, and had to be checked
+    assert status["lease"]["left"] > 0
     assert status["volume"].startswith("data-")
     assert str(path) in cli("status").out
     text = cli("status", "--prometheus").out
     assert f'flytevol_dirty_bytes{{volume="{status["volume"]}",mount="{path}"}} 5000' in text
-    assert text.count("# TYPE ") == 10
+    assert text.count("# TYPE ") == 13
+    assert f'flytevol_lease_seconds{{volume="{status["volume"]}",mount="{path}"}} ' in text
     assert "no live mount" in cli("status", cli.root / "elsewhere", code=3).err
     locator = cli("commit", path, "-m", "middle").lines[0]
     assert cli.versions("data")[0]["locator"] == locator
@@ -251,6 +254,21 @@ def test_exec_beside_a_failing_store_keeps_what_was_written(cli: Cli) -> None:
     shutil.move(cli.root / "away", volumes)
     executed(cli, "data", "--at", cli.root / "mnt", "--", "test", "-f", cli.root / "mnt" / "b")
     assert cli("ls", "data").lines == ["a", "b"]
+
+
+def test_exec_of_a_fork_beside_a_failing_store_is_recovered(cli: Cli) -> None:
+    """No version knows of the fork, so no name and no locator lead to it."""
+    cli.volume("data", {"a": b"a"})
+    volumes = cli.root / "store" / "volumes"
+    script = f"echo b > $FLYTEVOL_MOUNT/b; mv {volumes} {cli.root}/away; touch {volumes}"
+    arguments = ("data", "--fork", "work", "--at", cli.root / "mnt", "--", "sh", "-c", script)
+    assert "what was written is kept in" in executed(cli, *arguments, code=125).stderr
+    volumes.unlink()
+    shutil.move(cli.root / "away", volumes)
+    wait_for(lambda: cli("recover", "--json").json != [])
+    locator = cli("recover", "work", "--commit", "-m", "late").lines[0]
+    assert cli("cat", locator, "b").out == "b\n"
+    assert cli("ls", "data").lines == ["a"]
 
 
 def _command() -> list[str]:

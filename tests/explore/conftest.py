@@ -26,6 +26,7 @@ from flyteplugins_vol.model import ROOT_INO, AttrChange
 from flyteplugins_vol.store.base import ObjectStore
 from flyteplugins_vol.store.open import open_store
 from tests.driven import ME, Driven
+from tests.explore.terminal import Terminal
 
 PRODUCER = {"run": "rk7xv2", "action": "a0", "task": "train.epoch", "url": "https://flyte.example/runs/rk7xv2"}
 ODD_NAME = b"caf\xe9 \x1b[31m.txt"
@@ -143,6 +144,15 @@ def cats(world: World) -> Cats:
     volume.workspace.unlink(directory.ino, b"two.png")
     third = commit(volume, "odd names")
     return Cats(world, volume, [first, second, third])
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    if shutil.which("tmux") is None:
+        pytest.skip("tmux is missing: install the package tmux")
+    terminal = Terminal(tmp_path)
+    yield terminal
+    terminal.close()
 
 
 @dataclasses.dataclass

@@ -16,6 +16,7 @@ from flyteplugins_vol.explore.screens.search import SearchScreen
 from flyteplugins_vol.explore.versions import Versions
 from flyteplugins_vol.explore.widgets.bars import StatusLine
 from flyteplugins_vol.explore.widgets.columns import ColumnLine
+from flyteplugins_vol.explore.widgets.guard import guarded
 from tests.explore.conftest import Cats, Driver, World, exploring
 
 
@@ -313,3 +314,11 @@ async def test_an_empty_volume(world: World) -> None:
         assert "This version has no files." in e.text
         for key in ("enter", "right", "left", "end", "home", "pagedown", "e", "c", "s", "d", "slash"):
             await e.press(key)
+
+
+async def test_what_comes_back_when_everything_is_closed_does_no_harm(cats: Cats) -> None:
+    async with exploring(cats.locators[2]) as e:
+        e.browse.action_retry()
+        e.browse.action_changes()
+        late = guarded(e.browse, e.browse._load_history)
+    await late()  # the screen is gone, and the store has answered

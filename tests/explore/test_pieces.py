@@ -1,56 +1,24 @@
-"""The parts that ask nobody: names, numbers, previews, sniffing, the outline."""
+"""The parts that ask nobody: paths, previews, sniffing, the outline."""
 
 from __future__ import annotations
 
 import random
 import struct
-from datetime import datetime, timezone
 
 import pytest
 
-from flyteplugins_vol.explore import human
-from flyteplugins_vol.explore.names import escapes, file_name_for, joined, shown, split
+from flyteplugins_vol.explore.names import file_name_for, joined, split
 from flyteplugins_vol.explore.outline import Branch, Outline, Place
 from flyteplugins_vol.explore.preview import HEAD, Shape, hex_lines, make_preview
 from flyteplugins_vol.explore.queries import PAGE, Entry
 from flyteplugins_vol.explore.sniff import sniff
 from tests.explore.conftest import png
 
-# --- names and numbers -----------------------------------------------------------------------------------------
 
-
-def test_names_are_shown_and_kept_apart() -> None:
-    names = [b"plain", "żółw 猫".encode(), b"caf\xe9", b"a\nb", b"a\\nb", b"\x1b[31m", "\u202egpj.exe".encode()]
-    seen = [shown(name) for name in names]
-    assert seen[:3] == ["plain", "żółw 猫", "caf\\xe9"]
-    assert all(text.isprintable() for text in seen)
-    assert len(set(seen)) == len(names)
-    assert [seen[2][a:b] for a, b in escapes(seen[2])] == ["\\xe9"]
+def test_paths() -> None:
     assert split(joined((b"a", b"b"))) == (b"a", b"b")
     assert file_name_for("żółw.txt".encode()) == "żółw.txt"
     assert "/" not in file_name_for(b"\xff\n")
-
-
-@pytest.mark.parametrize(
-    ("number", "text"),
-    [
-        (0, "0 B"), (999, "999 B"), (1000, "1.0 KiB"), (1024, "1.0 KiB"), (102_400, "100 KiB"), (1 << 20, "1.0 MiB"),
-        ((1 << 20) - 1, "1.0 MiB"), (5 << 30, "5.0 GiB"), ((1 << 63) - 1, "8.0 EiB"), (1 << 70, "1024 EiB"),
-    ],
-)  # fmt: skip
-def test_sizes(number: int, text: str) -> None:
-    assert human.size(number) == text
-    assert len(text) <= 9
-
-
-def test_times() -> None:
-    now = datetime(2026, 1, 2, tzinfo=timezone.utc)
-    assert human.ago("2026-01-01T23:59:30.5Z", now) == "30 s"
-    assert human.ago("2026-01-01T00:00:00Z", now) == "1 d"
-    assert human.ago("2020-01-01T00:00:00Z", now) == "6 y"
-    assert human.ago("nonsense", now) == "?"
-    assert human.ago("2027-01-01T00:00:00Z", now) == "0 s"  # a clock that is ahead
-    assert len(human.when(-(1 << 63))) == len(human.when((1 << 63) - 1)) == 16
 
 
 # --- previews --------------------------------------------------------------------------------------------------

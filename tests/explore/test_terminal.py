@@ -2,79 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import shutil
-import subprocess
-import sys
 import time
-import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from flyteplugins_vol.errors import IndexDamagedError, UsageError
 from flyteplugins_vol.explore import run
+from flyteplugins_vol.explore.sources import Shown, resolve
 from tests.explore.conftest import Cats
+from tests.explore.terminal import Terminal
 
-ROOT = Path(__file__).parents[2]
 _COMMAND = (
     "import sys; from flyteplugins_vol.explore import run; sys.exit(run(sys.argv[1], store=None, from_file=None))"
 )
 
 
-class Terminal:
-    """A tmux server of its own with one window of 80 by 24."""
-
-    def __init__(self, directory: Path) -> None:
-        self._socket = str(directory / f"tmux-{uuid.uuid4().hex[:6]}")
-
-    def tmux(self, *arguments: str) -> str:
-        command = ["tmux", "-S", self._socket, "-f", "/dev/null", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
-
-    def start(self, *command: str) -> None:
-        """Run it in a shell that stays and tells the exit code."""
-        line = f"{shlex.join(command)}; echo exit code $?; sleep 1000"
-        self.tmux("new-session", "-d", "-x", "80", "-y", "24", "sh", "-c", line)
-
-    def keys(self, *keys: str) -> None:
-        self.tmux("send-keys", *keys)
-
-    @property
-    def screen(self) -> str:
-        return self.tmux("capture-pane", "-p")
-
-    def until(self, holds: Callable[[str], bool]) -> str:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            if holds(screen := self.screen):
-                return screen
-            time.sleep(0.05)
-        raise AssertionError(f"it did not come to that:\n{self.screen}")
-
-    def close(self) -> None:
-        subprocess.run(["tmux", "-S", self._socket, "kill-server"], capture_output=True, check=False, timeout=20)
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Terminal]:
-    if shutil.which("tmux") is None:
-        pytest.skip("tmux is missing: install the package tmux")
-    terminal = Terminal(tmp_path)
-    yield terminal
-    terminal.close()
-
-
 @pytest.mark.slow
 def test_in_a_real_terminal(cats: Cats, terminal: Terminal) -> None:
-    environment = {
-        "FLYTE_VOL_CACHE_DIR": str(cats.world.root / "cache"), "PYTHONPATH": str(ROOT), "TERM": "screen-256color",
-        "PATH": os.environ["PATH"], "HOME": str(cats.world.root), "LANG": "C.UTF-8",
-    }  # fmt: skip
-    variables = [f"{name}={value}" for name, value in environment.items()]
-    terminal.start("env", "-i", *variables, sys.executable, "-W", "error", "-c", _COMMAND, cats.locators[2])
+    terminal.python(_COMMAND, cats.locators[2])
     screen = terminal.until(lambda text: "README.md" in text and "online" in text)
     assert "odd names" in screen
     terminal.keys("Enter")
@@ -94,6 +40,33 @@ def test_in_a_real_terminal(cats: Cats, terminal: Terminal) -> None:
     terminal.keys("q")
     assert "exit code 0" in terminal.until(lambda text: "exit code" in text)
     assert "Traceback" not in terminal.screen
+
+
+_STORE_IS_AWAY = """
+import sys, time
+from flyteplugins_vol.explore import run
+from flyteplugins_vol.store.local import LocalStore
+LocalStore.get_range = lambda *_: time.sleep(1000)
+sys.exit(run(sys.argv[1], store=None, from_file=None))
+"""
+
+
+@pytest.mark.slow
+def test_quitting_does_not_wait_for_a_store_that_is_away(cats: Cats, terminal: Terminal) -> None:
+    resolved = resolve(cats.locators[2], None, None, lambda _: None)
+    assert isinstance(resolved, Shown)
+    assert resolved.versions is not None
+    assert resolved.record is not None
+    resolved.versions.index(resolved.record)  # the index is on this machine, no file's content is
+    resolved.versions.close()
+    terminal.python(_STORE_IS_AWAY, cats.locators[2])
+    terminal.until(lambda text: "README.md" in text)
+    terminal.keys("Enter")
+    terminal.until(lambda text: "reading 28 B" in text)
+    start = time.monotonic()
+    terminal.keys("q")
+    terminal.until(lambda text: "exit code 0" in text)
+    assert time.monotonic() - start < 10
 
 
 def test_without_a_terminal(cats: Cats) -> None:

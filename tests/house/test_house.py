@@ -47,6 +47,7 @@ def test_extras_are_those_that_are_promised() -> None:
     assert {"flyte", "flytekit", "tui", "s3", "all"} <= project["optional-dependencies"].keys()
     core = " ".join(project["dependencies"])
     assert not re.search(r"flyte|textual|kubernetes|s3fs", core)
+    assert "pyfuse3" not in core, "it has no wheels: what an image installs by pip has nothing to compile"
 
 
 def test_documents_name_only_what_exists() -> None:

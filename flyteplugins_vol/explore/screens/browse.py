@@ -13,12 +13,12 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Footer
 
+from flyteplugins_vol import human
 from flyteplugins_vol.errors import ObjectMissingError, StoreError, VolumeError
-from flyteplugins_vol.explore import human
 from flyteplugins_vol.explore.connection import InterruptedQueryError
 from flyteplugins_vol.explore.diff import Diff
 from flyteplugins_vol.explore.feed import Feed
-from flyteplugins_vol.explore.names import joined, shown
+from flyteplugins_vol.explore.names import joined
 from flyteplugins_vol.explore.opened import OpenVersion
 from flyteplugins_vol.explore.screens.export import ExportScreen
 from flyteplugins_vol.explore.screens.help import HelpScreen
@@ -35,6 +35,7 @@ from flyteplugins_vol.explore.widgets.guard import guarded, say_error
 from flyteplugins_vol.explore.widgets.rows import Rows
 from flyteplugins_vol.explore.widgets.versions import VersionRows, short
 from flyteplugins_vol.history.record import VersionRecord
+from flyteplugins_vol.human import shown
 
 
 class BrowseScreen(Screen[None]):
@@ -161,7 +162,7 @@ class BrowseScreen(Screen[None]):
     def action_retry(self) -> None:
         """Ask the store again, for the history and whether it is there at all."""
         if self._feed is not None:
-            self.run_worker(self._load_history, exclusive=True, group="history")
+            self.run_worker(guarded(self, self._load_history), exclusive=True, group="history")
 
     async def _load_history(self) -> None:
         shown = self.version.shown
@@ -239,7 +240,7 @@ class BrowseScreen(Screen[None]):
             self.notify("An index file has nothing to compare with.")
             return
         self.action_view("changes")
-        self.run_worker(partial(self._compare, record), exclusive=True, group="diff")
+        self.run_worker(guarded(self, partial(self._compare, record)), exclusive=True, group="diff")
 
     async def _compare(self, record: VersionRecord) -> None:
         versions = self.version.shown.versions

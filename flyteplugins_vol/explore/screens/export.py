@@ -13,14 +13,15 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, ProgressBar, Static
 
+from flyteplugins_vol import human
 from flyteplugins_vol.errors import VolumeError
-from flyteplugins_vol.explore import human
 from flyteplugins_vol.explore.export import ExportStopped, export
 from flyteplugins_vol.explore.names import file_name_for
 from flyteplugins_vol.explore.opened import OpenVersion
 from flyteplugins_vol.explore.queries import Entry
 from flyteplugins_vol.explore.threads import in_thread
 from flyteplugins_vol.explore.widgets.application import app_of
+from flyteplugins_vol.explore.widgets.guard import guarded
 
 
 class ExportScreen(ModalScreen["str | None"]):
@@ -47,7 +48,8 @@ class ExportScreen(ModalScreen["str | None"]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         if event.value.strip() and not self._at_work:
             self._at_work = True
-            self.run_worker(partial(self._export, os.path.abspath(os.path.expanduser(event.value.strip()))))
+            path = os.path.abspath(os.path.expanduser(event.value.strip()))
+            self.run_worker(guarded(self, partial(self._export, path)))
 
     def action_stop(self) -> None:
         self._stop.set()

@@ -12,11 +12,12 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from flyteplugins_vol.explore.names import shown_text
 from flyteplugins_vol.explore.producers import action_name, find_url
 from flyteplugins_vol.explore.threads import in_thread
 from flyteplugins_vol.explore.widgets.application import app_of
+from flyteplugins_vol.explore.widgets.guard import guarded
 from flyteplugins_vol.explore.widgets.versions import producer_pairs
+from flyteplugins_vol.human import shown_text
 
 
 class ProducerScreen(ModalScreen[None]):
@@ -40,7 +41,7 @@ class ProducerScreen(ModalScreen[None]):
             yield Static("looking for its address …", id="producer-url", markup=False)
 
     def on_mount(self) -> None:
-        self.run_worker(self._find)
+        self.run_worker(guarded(self, self._find))
 
     def action_copy(self) -> None:
         self._copy(action_name(self._produced_by))

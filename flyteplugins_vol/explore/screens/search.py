@@ -18,6 +18,7 @@ from flyteplugins_vol.explore.connection import InterruptedQueryError
 from flyteplugins_vol.explore.names import split
 from flyteplugins_vol.explore.queries import PAGE, IndexReader
 from flyteplugins_vol.explore.search import Found
+from flyteplugins_vol.explore.widgets.guard import guarded
 from flyteplugins_vol.explore.widgets.results import ResultRows
 from flyteplugins_vol.explore.widgets.rows import Rows
 
@@ -98,7 +99,7 @@ class SearchScreen(ModalScreen["tuple[bytes, ...] | None"]):
             self.dismiss(split(result[1]))
 
     def _ask(self) -> None:
-        self.run_worker(partial(self._first, self.pattern), exclusive=True, group="search")
+        self.run_worker(guarded(self, partial(self._first, self.pattern)), exclusive=True, group="search")
 
     async def _first(self, pattern: str) -> None:
         self.results.clear("" if pattern else "Lower case finds both cases; a capital letter only itself.")

@@ -93,12 +93,12 @@ class FilesView(Container):
         event.stop()
         self.remove_class("-no-preview")
         self.add_class("-preview")
-        self.run_worker(self._load, exclusive=True, group="preview")
+        self.run_worker(guarded(self, self._load), exclusive=True, group="preview")
 
     def _ask_facts(self, ino: int) -> None:
         entry = self.file_tree.entry
         if entry is not None and entry.ino == ino:
-            self.run_worker(partial(self._facts, ino), exclusive=True, group="facts")
+            self.run_worker(guarded(self, partial(self._facts, ino)), exclusive=True, group="facts")
 
     async def _facts(self, ino: int) -> None:
         if self._version is None:

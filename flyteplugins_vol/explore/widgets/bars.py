@@ -11,8 +11,8 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from flyteplugins_vol.explore.names import shown_text
 from flyteplugins_vol.explore.widgets.layout import middle
+from flyteplugins_vol.human import shown_text
 
 _WIDE = 110
 

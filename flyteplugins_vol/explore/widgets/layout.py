@@ -6,11 +6,11 @@ from rich.cells import cell_len, set_cell_size
 from rich.style import Style
 from rich.text import Text
 
-from flyteplugins_vol.explore.names import escapes
+from flyteplugins_vol.human import escapes
 
 
 def name_text(shown: str, style: Style | str, special: Style) -> Text:
-    """What `names.shown` returned, with its escapes in another colour."""
+    """What `human.shown` returned, with its escapes in another colour."""
     text = Text(shown, style)
     for start, end in escapes(shown):
         text.stylize(special, start, end)

@@ -9,15 +9,15 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Static
 
+from flyteplugins_vol import human
 from flyteplugins_vol.errors import VolumeError
-from flyteplugins_vol.explore import human
 from flyteplugins_vol.explore.contents import Contents
-from flyteplugins_vol.explore.names import shown
 from flyteplugins_vol.explore.preview import HEAD, Preview, Shape, make_preview
 from flyteplugins_vol.explore.queries import Entry, Facts, Usage
 from flyteplugins_vol.explore.threads import in_thread
 from flyteplugins_vol.explore.widgets.application import app_of
 from flyteplugins_vol.explore.widgets.lines import Lines
+from flyteplugins_vol.human import shown
 
 _LONGEST_HIGHLIGHT = 48 << 10  # letters: the lexers of some languages are slow
 
@@ -51,6 +51,7 @@ class PreviewPane(Vertical):
             self.lines.show(())
             self.say(_invitation(entry))
         self._entry = entry
+        self.set_class(entry is not None and not entry.is_file, "-no-content")
         self._static("name").update(Text(shown(entry.name) if entry else "", no_wrap=True, overflow="ellipsis"))
         self._static("facts").update(_facts_text(entry, facts, usage) if entry else Text())
 

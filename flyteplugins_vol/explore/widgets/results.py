@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable
 
 from rich.text import Text
 
-from flyteplugins_vol.explore import human
-from flyteplugins_vol.explore.names import shown
+from flyteplugins_vol import human
 from flyteplugins_vol.explore.search import Found
+from flyteplugins_vol.explore.widgets.guard import guarded
 from flyteplugins_vol.explore.widgets.layout import middle, name_text, right
 from flyteplugins_vol.explore.widgets.rows import Rows
+from flyteplugins_vol.human import shown
 
 _SIZE = 11
 _AHEAD = 40  # rows
@@ -50,7 +51,7 @@ class ResultRows(Rows):
     def row_text(self, row: int, width: int) -> Text:
         if not self.complete and row >= len(self.results) - _AHEAD and not self._asking and self.more is not None:
             self._asking = True
-            self.run_worker(self._ask)
+            self.run_worker(guarded(self, self._ask))
         found, path = self.results[row]
         is_dir = stat.S_ISDIR(found.mode)
         above, _, _ = path.rpartition(b"/")

@@ -12,14 +12,14 @@ from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 
-from flyteplugins_vol.explore import human
-from flyteplugins_vol.explore.names import shown
+from flyteplugins_vol import human
 from flyteplugins_vol.explore.outline import Branch, Outline, Place
 from flyteplugins_vol.explore.queries import PAGE, Entry, IndexReader, Sort, Usage
 from flyteplugins_vol.explore.widgets.columns import Columns
 from flyteplugins_vol.explore.widgets.guard import guarded
 from flyteplugins_vol.explore.widgets.layout import bar, left, name_text, right
 from flyteplugins_vol.explore.widgets.rows import Rows
+from flyteplugins_vol.human import shown
 from flyteplugins_vol.model import ROOT_INO
 
 _WAITING_PAGES = 6  # those scrolled past are dropped

@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 
 from rich.text import Text
 
-from flyteplugins_vol.explore import human
-from flyteplugins_vol.explore.names import shown_text
+from flyteplugins_vol import human
 from flyteplugins_vol.explore.versions import Gone
 from flyteplugins_vol.explore.widgets.layout import left, right
 from flyteplugins_vol.explore.widgets.rows import Rows
 from flyteplugins_vol.history.record import VersionRecord, parse_locator
+from flyteplugins_vol.human import shown_text
 
 Item: TypeAlias = "VersionRecord | Gone"
 
