@@ -73,7 +73,7 @@ class Commits:
 
     async def run_by_size(self, size: int) -> None:
         """Commit each time that so many bytes were written."""
-        before = await self._written()
+        before = 0
         while True:
             await trio.sleep(_LOOK)
             written = await self._written()

@@ -19,8 +19,10 @@ from flyteplugins_vol.index.index import Index
 from flyteplugins_vol.model import AttrChange, Caller, Inode, StatFs
 from flyteplugins_vol.store.cache import BlockCache
 from flyteplugins_vol.store.fetch import Miss
-from flyteplugins_vol.workspace.data import MAX_SIZE, FileData
+from flyteplugins_vol.workspace.attributes import ExtendedAttributes
+from flyteplugins_vol.workspace.data import FileData
 from flyteplugins_vol.workspace.disk import LocalDisk
+from flyteplugins_vol.workspace.ranges import Ranges
 from flyteplugins_vol.workspace.sealing import SealedPack, SealJob
 from flyteplugins_vol.workspace.staging import Burial, Staging
 from flyteplugins_vol.workspace.tree import TARGET_MAX, Tree
@@ -36,11 +38,6 @@ _DIRTY_LIMIT = 20_000  # rows that memory may hold before they are flushed
 _STAGING_LIMIT = 8 << 30
 _WORTH_DELETING = 1 << 20  # bytes of a log file: another one costs the next fsync a sync of its name
 _BURY_AFTER = 3  # ticks of `housekeep`
-_KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10  # fallocate(2)
-_XATTR_PREFIX = b"user."
-_XATTR_PREFIXES = (_XATTR_PREFIX, b"trusted.", b"security.")
-_XATTR_CREATE, _XATTR_REPLACE = 1, 2
-_XATTR_VALUE_MAX = 65_536
 
 
 class Workspace:
@@ -66,6 +63,11 @@ class Workspace:
         self.writers = self._usage.writers
         self.known_inodes = self._usage.known
         self.path_of = self._tree.path_of
+        ranges = Ranges(self.index, self._data, self.getattr, self._may_write, self._may_grow, self._accessed)
+        self.fallocate, self.lseek, self.copy_range = ranges.fallocate, ranges.lseek, ranges.copy
+        xattrs = ExtendedAttributes(self.index, self._may_write, self._may_grow, self._status_changed)
+        self.getxattr, self.listxattr = xattrs.get, xattrs.names
+        self.setxattr, self.removexattr = xattrs.set, xattrs.remove
         if staging is not None:
             for ino in index.inodes.orphans():  # of a process that died: nobody has them open any more
                 self._purge(self.getattr(ino))
@@ -218,100 +220,9 @@ class Workspace:
         self.index.inodes.changed(inode)
         return done
 
-    def fallocate(self, ino: int, offset: int, length: int, mode: int) -> None:
-        """Make a range a hole, or zeros, or part of the file.
-
-        The promise of fallocate(2) that there is space cannot be given: what is written anew goes to new places.
-        """
-        hole = mode & (_PUNCH_HOLE | _ZERO_RANGE)
-        if mode & ~(_KEEP_SIZE | _PUNCH_HOLE | _ZERO_RANGE) or (mode & _PUNCH_HOLE and not mode & _KEEP_SIZE):
-            raise OSError(errno.EOPNOTSUPP, "this kind of fallocate")
-        if length <= 0 or offset < 0:
-            raise OSError(errno.EINVAL, "an empty range")
-        if offset + length > MAX_SIZE:
-            raise OSError(errno.EFBIG, "file too large")
-        inode = self.getattr(ino)
-        if not inode.is_file:
-            raise OSError(errno.ENODEV, "not a file")
-        if hole:
-            self._may_write()
-            self._data.punch(inode, offset, min(offset + length, max(inode.size, offset)))
-        else:
-            self._may_grow(length)
-        if not mode & _KEEP_SIZE and offset + length > inode.size:
-            self._data.resize(inode, offset + length)
-        inode.mtime = inode.ctime = time.time_ns()
-        self.index.inodes.changed(inode)
-
-    def lseek(self, ino: int, offset: int, whence: int) -> int:
-        """Where data (SEEK_DATA) or a hole (SEEK_HOLE) begins, from an offset on. OSError ENXIO: beyond the end."""
-        inode = self.getattr(ino)
-        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
-            raise OSError(errno.EINVAL, "this kind of seek")
-        if not 0 <= offset < inode.size:
-            raise OSError(errno.ENXIO, "beyond the end")
-        if whence == os.SEEK_HOLE:
-            return self._data.next_hole(inode, offset)
-        found = self._data.next_data(inode, offset)
-        if found is None:
-            raise OSError(errno.ENXIO, "no data follows")
-        return found
-
-    def copy_range(self, ino: int, offset: int, target: int, target_offset: int, size: int) -> int:
-        """Copy bytes from file to file (or within one, without overlap) by naming them; returns how many there were."""
-        self._may_grow()
-        source, inode = self.getattr(ino), self.getattr(target)
-        if not (source.is_file and inode.is_file):
-            raise OSError(errno.EISDIR if source.is_dir or inode.is_dir else errno.EINVAL, "not a file")
-        size = min(size, source.size - offset)
-        if size <= 0:
-            return 0
-        if target_offset + size > MAX_SIZE:
-            raise OSError(errno.EFBIG, "file too large")
-        if ino == target and abs(offset - target_offset) < size:
-            raise OSError(errno.EINVAL, "the ranges overlap")
-        self._data.copy(source, offset, inode, target_offset, size)
-        inode.mtime = inode.ctime = time.time_ns()
-        self.index.inodes.changed(inode)
-        self._accessed(source)
-        return size
-
     def room(self) -> bool:
         """Whether Staging may grow. If not, writes wait until packs have been uploaded."""
         return self._staging is None or self._staging.live < self._staging_limit
-
-    # -- extended attributes ---------------------------------------------------------------------------------------
-
-    def getxattr(self, ino: int, name: bytes) -> bytes:
-        value = self.index.xattrs.get(ino, name)
-        if value is None:
-            raise _no_attribute(name)
-        return value
-
-    def listxattr(self, ino: int) -> list[bytes]:
-        return self.index.xattrs.names(ino)
-
-    def setxattr(self, ino: int, name: bytes, value: bytes, flags: int = 0) -> None:
-        self._may_grow()
-        if not name.startswith(_XATTR_PREFIX):
-            raise OSError(errno.EOPNOTSUPP, "only user.* attributes")
-        if name == _XATTR_PREFIX:
-            raise _no_attribute(name)
-        if len(name) > 255 or len(value) > _XATTR_VALUE_MAX:
-            raise OSError(errno.ERANGE if len(name) > 255 else errno.E2BIG, "attribute too large")
-        there = self.index.xattrs.get(ino, name) is not None
-        if there and flags & _XATTR_CREATE:
-            raise OSError(errno.EEXIST, "attribute exists")
-        if not there and flags & _XATTR_REPLACE:
-            raise _no_attribute(name)
-        self._status_changed(ino)  # first, since it looks whether the inode is there
-        self.index.xattrs.put(ino, name, value)
-
-    def removexattr(self, ino: int, name: bytes) -> None:
-        self._may_write()
-        if not self.index.xattrs.remove(ino, name):
-            raise _no_attribute(name)
-        self._status_changed(ino)
 
     # -- durability ------------------------------------------------------------------------------------------------
 
@@ -565,10 +476,3 @@ def _without_privileges(mode: int) -> int:
     if not stat.S_ISREG(mode):
         return mode
     return mode & ~(stat.S_ISUID | (stat.S_ISGID if mode & stat.S_IXGRP else 0))
-
-
-def _no_attribute(name: bytes) -> OSError:
-    """As kernel file systems say it: a prefix alone is no name, and what begins with none is not offered."""
-    if not name.startswith(_XATTR_PREFIXES):
-        return OSError(errno.EOPNOTSUPP, "only user.* attributes")
-    return OSError(errno.EINVAL if name in _XATTR_PREFIXES else errno.ENODATA, "no such attribute")

@@ -153,6 +153,11 @@ class Model:
         content.extend(bytes(size - len(content)))
         self._touched(ino)
 
+    def lose_privileges(self, ino: int) -> None:
+        """What a file loses when anybody but root changes it: set-uid, and set-gid where the group may execute it."""
+        node = self.nodes[ino]
+        node.mode &= ~(stat.S_ISUID | (stat.S_ISGID if node.mode & stat.S_IXGRP else 0))
+
     def set_attributes(self, ino: int, changes: dict[str, int]) -> None:
         node = self.nodes[ino]
         if "mode" in changes:

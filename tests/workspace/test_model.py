@@ -195,6 +195,8 @@ class WorkspaceMachine(RuleBasedStateMachine):
         if ino is not None:
             self.ws.setattr(ino, AttrChange(size=size), ME)
             self.model.truncate(ino, size)
+            if ME.uid:
+                self.model.lose_privileges(ino)
 
     @rule(what=PICK, offset=OFFSETS, size=SIZES)
     def read(self, what: int, offset: int, size: int) -> None:
