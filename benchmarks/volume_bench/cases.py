@@ -161,14 +161,20 @@ def mounting(target: Target, files: int) -> float:
     return clock.seconds
 
 
-@case({"fork": Metric("Fork a version of {files:,} files", "s", goal_puts=1)}, local=False)
+@case({
+    "fork": Metric("Fork a version of {files:,} files", "s", goal_puts=1),
+    "fork-published": Metric("The same, and publish the fork's first version", "s"),
+}, local=False)  # fmt: skip
 def fork(target: Target, scale: Scale) -> Samples:
     state = target.prepared(f"{scale.files} files", lambda path: write_small(path / "small", scale.files))
     target.written()
     clock = Clock()
     with clock.running():
-        target.fork(state)
-    return {"fork": Sample(clock.seconds, target.written())}
+        publish = target.fork(state)
+    samples: Samples = {"fork": Sample(clock.seconds, target.written())}
+    with clock.running():
+        publish()
+    return samples | {"fork-published": Sample(clock.seconds, target.written())}
 
 
 @case({

@@ -55,9 +55,9 @@ class Target(ABC):
         """What went to the store since the last call; None where there is none."""
         return None
 
-    def fork(self, state: str) -> str | None:
-        """A second tree that begins as a copy of ``state``; None: this file system has no forks."""
-        return None
+    def fork(self, state: str) -> Callable[[], object]:
+        """Make a second tree that begins as a copy of ``state``; what is returned gives it a version of its own."""
+        raise NotImplementedError
 
     def prepared(self, key: str, fill: Callable[[Path], None]) -> str:
         """The state that ``fill`` makes of an empty tree, made once for each key."""
@@ -149,8 +149,8 @@ class VolumeTarget(Target):
     def written(self) -> Written:
         return self._ledger.look()
 
-    def fork(self, state: str) -> str | None:
-        return Volume.from_locator.sync(state).fork.sync(f"bench-{uuid4().hex[:8]}").finalize.sync().locator
+    def fork(self, state: str) -> Callable[[], object]:
+        return Volume.from_locator.sync(state).fork.sync(f"bench-{uuid4().hex[:8]}").finalize.sync
 
     @contextmanager
     def _mounted(self, volume: RWVolume | ROVolume) -> Iterator[Path]:
