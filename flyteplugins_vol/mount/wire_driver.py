@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import mmap
 import os
 import time
 from collections.abc import Coroutine, Generator
@@ -84,8 +85,10 @@ class WireDriver:
             while True:
                 await self._scheduler.readable(self._fd)
                 task = self._scheduler.current
-                self._answer_many()
-                self._scheduler.current = task
+                try:
+                    self._answer_many()
+                finally:  # also when the connection has ended: this task has more to wait for
+                    self._scheduler.current = task
         except (ReadingEnded, _UnmountedError):
             pass
 
@@ -187,7 +190,7 @@ class WireDriver:
             wire.INIT_OUT.pack(
                 wire.MAJOR, min(minor, wire.LAST_MINOR) if major == wire.MAJOR else wire.LAST_MINOR,
                 max(read_ahead, wire.MAX_WRITE), agreed, _BACKGROUND, _BACKGROUND * 3 // 4, wire.MAX_WRITE, 1,
-                wire.MAX_WRITE // 4096, 0, 0, *[0] * 7,
+                wire.MAX_WRITE // mmap.PAGESIZE, 0, 0, *[0] * 7,
             ),
         )  # fmt: skip
         log.info("FUSE %d.%d, agreed on %s", major, minor, Init(agreed))
