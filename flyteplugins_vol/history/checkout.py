@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.segments import Segments, checkout_segments, hash_file
@@ -70,7 +71,7 @@ class IndexCache:
         found = [entry for entry in os.scandir(self._root) if entry.name.endswith(".db")]
         for entry in sorted(found, key=_age)[:-_KEPT]:
             for path in (entry.path, entry.path + ".hashes"):
-                if os.path.exists(path):
+                with suppress(FileNotFoundError):  # another daemon trims as well
                     os.unlink(path)
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from flyteplugins_vol.errors import CommitError, ConflictError, ObjectMissingError, RefMovedError
 from flyteplugins_vol.history.lease import LeaseKeeper
 from flyteplugins_vol.history.record import VersionRecord, load_record
-from flyteplugins_vol.history.refs import Ref, move_ref, read_ref, ref_key
+from flyteplugins_vol.history.refs import Ref, move_ref, read_known_ref, read_ref, ref_key
 from flyteplugins_vol.history.segments import Segments, publish_segments
 from flyteplugins_vol.store.base import ObjectStore
 from flyteplugins_vol.store.container import PACK, object_key, renewed, upload
@@ -218,10 +218,11 @@ class Committer:
 
     def _move_ref(self, record: VersionRecord) -> None:
         key = ref_key(record.volume_name, record.volume_id)
-        there = read_ref(self._store, key)
-        fence = self._fence(record, there)
         base = self.base
         expected = base.locator.file if base is not None and self._own else None
+        read = read_known_ref if expected is not None else read_ref
+        there = read(self._store, key)
+        fence = self._fence(record, there)
         # A ref that this workspace wrote names a commit of its own whose answer was lost: it failed for whoever asked.
         ours = there is not None and there.writer == self._line.writer
         if ours or (there.version if there is not None else None) == expected:
@@ -230,7 +231,7 @@ class Committer:
                 self._check_wanted()
                 if move_ref(self._store, key, record.locator.file, self._line.writer, tag, fence) is not None:
                     return
-            there = read_ref(self._store, key)
+            there = read(self._store, key)
             self._fence(record, there)
         raise RefMovedError(
             f"somebody else committed to volume {record.volume_name} ({record.volume_id}) meanwhile: its ref names "

@@ -26,7 +26,7 @@ from flyteplugins_vol.errors import LeaseLostError, NewerFormatError, RecordDama
 from flyteplugins_vol.history.lease_note import LeaseNote, Released
 from flyteplugins_vol.history.processes import Process
 from flyteplugins_vol.history.record import volume_prefix
-from flyteplugins_vol.history.refs import Ref, move_ref, read_ref, ref_key
+from flyteplugins_vol.history.refs import Ref, move_ref, read_known_ref, read_ref, ref_key
 from flyteplugins_vol.store.base import ObjectStore
 
 log = logging.getLogger(__name__)
@@ -246,7 +246,7 @@ class Lease:
     def _fence_ref(self) -> None:
         """Let nobody with a smaller fence move the ref from now on."""
         while True:
-            self.ref = ref = read_ref(self._store, self._ref_key)
+            self.ref = ref = read_known_ref(self._store, self._ref_key)
             if ref is None or ref.fence >= self.fence:
                 return
             if move_ref(self._store, self._ref_key, ref.version, ref.writer, ref.tag, self.fence) is not None:

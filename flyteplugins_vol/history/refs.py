@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -18,6 +20,7 @@ MAIN = "main"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VERSION = re.compile(r"([0-9]{8}|[1-9][0-9]{8,15})-[0-9a-f]{40}\.json")
+_WAITS = (0.1, 0.2)  # seconds, as of `Doubting`, which cannot know of a ref whether it must be there
 _UPGRADE = "install a newer release of flyteplugins-vol"
 
 
@@ -67,6 +70,15 @@ def read_ref(store: ObjectStore, key: str) -> Ref | None:
         raise RecordDamagedError(
             f"{store.url}/{key} is not a ref: {error}", hint="use the locator of a version instead"
         ) from error
+
+
+def read_known_ref(store: ObjectStore, key: str, *, sleep: Callable[[float], None] = time.sleep) -> Ref | None:
+    """As `read_ref`, of a ref that was set before: an answer of absence may be a cache's, and is looked at again."""
+    for wait in _WAITS:
+        if (ref := read_ref(store, key)) is not None:
+            return ref
+        sleep(wait)
+    return read_ref(store, key)
 
 
 def move_ref(

@@ -19,10 +19,11 @@ _REGION = frozenset(
 )
 _RIGHTS = frozenset(
     {
-        "AccessDenied", "AccountProblem", "AuthenticationFailed", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken",
-        "SignatureDoesNotMatch", "TokenRefreshRequired", "UserSuspended", "XAmzContentSHA256Mismatch",
+        "AccessDenied", "AccountProblem", "AuthenticationFailed", "InvalidAccessKeyId", "InvalidToken",
+        "SignatureDoesNotMatch", "UserSuspended", "XAmzContentSHA256Mismatch",
     }
 )  # fmt: skip
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired"})
 _PASSING = frozenset({"SlowDown", "RequestTimeout", "InternalError", "Throttling", "ThrottlingException"})
 _PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 _CREDENTIALS = {
@@ -59,11 +60,22 @@ def store_error(failure: Failure, *, url: str, verb: str, key: str) -> StoreErro
         return StoreAccessError(message, hint="set this machine's clock: it differs too much from the service's")
     if status == 301 or code in _REGION:
         return StoreAccessError(message, hint="the bucket lives in another region: set AWS_REGION to it")
+    if code in _EXPIRED:
+        return StoreAccessError(f"{message}: the credentials have expired", hint=_renewed(url))
     if status in (401, 403) or code in _RIGHTS:
         return StoreAccessError(message, hint=f"check {_credentials(url)}, and their rights on this prefix")
     if code in _PASSING or status in _PASSING_STATUS or status == 0:
         return StoreUnavailableError(message, hint="look at the network and at the store's health, then try again")
     return StoreError(message, hint="the store does not do what this package needs of it: check URL and endpoint")
+
+
+def _renewed(url: str) -> str:
+    """Keys that were given cannot be renewed here; those of a credential chain are, before they expire."""
+    token = " with their AWS_SESSION_TOKEN" if url.startswith("s3:") else ""
+    return (
+        f"get new credentials and set {_credentials(url)}{token}, or pass StoreOptions with them; then unmount and "
+        "mount again: what is not committed is kept on local disk, and goes on from there"
+    )
 
 
 def _credentials(url: str) -> str:

@@ -426,3 +426,14 @@ def test_an_abandoned_workspace_leaves_its_directory_for_others(volume: Driven) 
     assert list(Path(volume.spec.meta_dir).iterdir()) == [other_file]
     volume.open()
     assert volume.tree() == {}
+
+
+def test_a_stale_absence_of_the_ref_is_no_conflict(volume: Driven, store: Faulty) -> None:
+    """A volume that has versions has a ref."""
+    volume.create(b"a", noise(1))
+    first = volume.commit("one")
+    volume.create(b"b", noise(2))
+    store.alter("get_tagged", "*/refs/*", lambda _: None, times=2)
+    second = volume.commit("two")
+    assert second.parents == (str(first.locator),)
+    assert head(volume) == second.locator.file

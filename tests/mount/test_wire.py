@@ -20,7 +20,7 @@ from flyteplugins_vol.mount import wire_protocol as wire
 from flyteplugins_vol.mount.operations import Operations
 from flyteplugins_vol.mount.scheduler import Scheduler
 from flyteplugins_vol.mount.wire_barrier import FIRST, SECOND, WireBarrier
-from flyteplugins_vol.mount.wire_driver import WireDriver
+from flyteplugins_vol.mount.wire_driver import WireDriver, _UnmountedError
 from flyteplugins_vol.mount.wire_protocol import Init, Op
 from tests.mount.conftest import Mount
 from tests.mount.memory_workspace import MemoryWorkspace
@@ -165,6 +165,35 @@ def test_an_interrupt_lets_go_of_who_is_killed_and_of_nobody_else(device: Device
     device._scheduler.call(device.operations.thaw)
     assert device.answer()[:2] == (living, 0)
     assert b"e" not in device.workspace.entries[ROOT_INO]
+
+
+def test_who_serves_is_the_current_task_again_after_the_connection_has_ended(spec: MountSpec) -> None:
+    """It waits on, for the end of the mount, and must not do so in the place of the request answered last."""
+    scheduler, (ours, theirs) = Scheduler(), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    operations = Operations(MemoryWorkspace(), None, scheduler, error=WireDriver.error)  # type: ignore[arg-type]
+    driver = WireDriver(operations, scheduler, spec)
+    driver._fd = theirs.fileno()
+    receive, seen = driver._receive, []
+
+    def unmounted_after_one() -> int:
+        driver._receive = gone  # type: ignore[method-assign]
+        return receive()
+
+    def gone() -> int:
+        raise _UnmountedError
+
+    async def main() -> None:
+        await driver.serve()
+        seen.append(scheduler.current)
+
+    driver._receive = unmounted_after_one  # type: ignore[method-assign]
+    ours.send(wire.IN_HEADER.pack(wire.IN_HEADER.size, Op.STATFS, 2, ROOT_INO, 0, 0, 1, 0, 0))
+    task = main()
+    scheduler.run(task)
+    assert seen == [task]
+    operations.close()
+    ours.close()
+    theirs.close()
 
 
 # --- the real kernel ------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import random
+import re
 import socket
 import struct
 import threading
@@ -30,6 +31,7 @@ ANSWERS = {
     "503": (503, "SlowDown"),
     "429": (429, "TooManyRequests"),
     "stale 404": (404, "NoSuchKey"),
+    "expired": (400, "ExpiredToken"),
 }
 HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "expect", "content-length")
 
@@ -44,6 +46,7 @@ class FaultProxy(ThreadingHTTPServer):
         self.upstream = urlsplit(upstream)
         self.rate = 0.0
         self.met: Counter[str] = Counter()
+        self.lives: dict[str, int] = {}  # PUTs after which an access key has expired; no entry: it never does
         self._rng = random.Random()
         self._lock = threading.Lock()
         self._burst = 0
@@ -57,9 +60,15 @@ class FaultProxy(ThreadingHTTPServer):
             self._rng.seed(seed)
             self.rate, self._burst = rate, 0
 
-    def draw(self, method: str) -> str:
+    def draw(self, method: str, authorization: str = "") -> str:
         """The fault of the next request, '' for none. A 503 comes with some more."""
+        key = re.search(r"Credential=([^/]+)/", authorization)
         with self._lock:
+            if key and (left := self.lives.get(key[1])) is not None:
+                if left <= 0:
+                    self.met["expired"] += 1
+                    return "expired"
+                self.lives[key[1]] = left - (method == "PUT")
             if self._burst and self.rate:
                 self._burst -= 1
                 return "503"
@@ -87,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _pass(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        kind = self.server.draw(self.command)
+        kind = self.server.draw(self.command, self.headers.get("Authorization") or "")
         time.sleep(SECONDS.get(kind, 0))
         if kind in ("reset before", "stall"):
             self._reset()
