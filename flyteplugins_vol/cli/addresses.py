@@ -131,9 +131,10 @@ def _version(store: ObjectStore, volume: VolumeEntry, text: str) -> Locator:
 def _is_meant(locator: Locator, text: str) -> bool:
     version = locator.file.removesuffix(".json")
     number, _, digest = version.partition("-")
+    by_hash = len(text) >= _LEAST_HASH and digest.startswith(text)  # one in twenty begins with six decimal digits
     if text.isdecimal() and len(text) <= len(number):
-        return int(text) == int(number)
-    return (bool(text) and version.startswith(text)) or (len(text) >= _LEAST_HASH and digest.startswith(text))
+        return int(text) == int(number) or by_hash
+    return (bool(text) and version.startswith(text)) or by_hash
 
 
 def _lines(versions: Sequence[Locator]) -> list[str]:

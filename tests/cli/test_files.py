@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import os
 import stat
+from types import SimpleNamespace
 
 import pytest
 
+from flyteplugins_vol.cli.addresses import _is_meant
 from tests.cli.conftest import Cli
 
 
@@ -254,3 +256,10 @@ def test_any_name_is_shown_escaped_and_can_be_used(cli: Cli) -> None:
     target = cli.root / "out"
     cli("get", "odd", "/", target)
     assert sorted(os.listdir(os.fsencode(target))) == sorted(set(names) - {b"\xff"})
+
+
+def test_a_hash_that_begins_with_decimal_digits_is_no_number_only() -> None:
+    locator = SimpleNamespace(file=f"00000001-805284{'a' * 34}.json")
+    assert [text for text in ("805284", "1", "0001", "2", "0", "805285") if _is_meant(locator, text)] == [
+        "805284", "1", "0001"
+    ]  # fmt: skip

@@ -590,7 +590,12 @@ def _(place: Path) -> int:
     try:
         with mounted_volume(staging=disk / "meta", upload_delay=3600) as (_, root):  # no seal makes room meanwhile
             (root / "small").write_bytes(b"x")
-            found = {errno_of(lambda: _fill(root / "large", 96 << 20)), errno_of((root / "new").mkdir)}
+            found = {errno_of(lambda: _fill(root / "large", 96 << 20))}
+            for number in range(4096):  # what was too little for a large write may do for small ones and for names
+                if failed := errno_of(functools.partial((root / f"small-{number}").write_bytes, bytes(4096))):
+                    found.add(failed)
+                    break
+            found.add(errno_of((root / "new").mkdir))
             assert (root / "small").read_bytes() == b"x"
             (root / "large").unlink()
     finally:
