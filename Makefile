@@ -8,6 +8,8 @@
 #   make check                 ruff, pyright, import-linter
 #   make audit                 looks the dependencies up in the database of known vulnerabilities, where it can be reached
 #   make bench                 the benchmark; ARGS="--only create --runs 1"
+#   make bench-growth          how costs grow; ARGS="--full"
+#   make bench-docs            measures for docs/performance.md and writes it; ARGS="--peer /path/to/juicefs", "--quick"
 #   make format                let ruff rewrite the code
 #   make clean                 remove everything that these made
 #
@@ -15,7 +17,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-contract servers check audit format bench clean
+.PHONY: help demo test test-all test-contract servers check audit format bench bench-growth bench-docs clean
 
 STORE = file
 PYTHON =
@@ -72,6 +74,14 @@ format:
 bench:
 	@scripts/setup dev
 	@$(BIN)/python benchmarks/volume_benchmark.py $(ARGS)
+
+bench-growth:
+	@scripts/setup dev
+	@$(BIN)/python benchmarks/growth.py $(ARGS)
+
+bench-docs:
+	@scripts/setup dev
+	@$(BIN)/python benchmarks/performance_document.py $(ARGS)
 
 clean:
 	@awk -v here='$(CURDIR)/' 'index($$2, here) == 1 { print $$2 }' /proc/self/mounts | xargs -r -n 1 fusermount3 -u -z

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from uuid import uuid4
 
 from flyteplugins_vol.store.base import ObjectInfo
 from flyteplugins_vol.store.open import open_store
+from volume_bench.proxy import Request
 
 MARK = f"VOLUME_BENCH_{uuid4().hex}"
 """A variable of our environment that every process started from here inherits: daemons are found by it."""
@@ -24,7 +25,7 @@ class Clock:
         self.seconds = 0.0
 
     @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> Generator[None, None, None]:
         began = time.perf_counter()
         try:
             yield
@@ -92,11 +93,16 @@ def _peak(process: Path) -> int:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What went to the store: objects written (a PUT each) and their bytes."""
+class Traffic:
+    """Requests to a store and bytes of objects. Renewals of a writer's lease, which come by the clock, are apart."""
 
     puts: int
-    bytes: int
+    sent: int
+    gets: int | None = None  # None, as the rest: not seen, because there is no server between
+    received: int | None = None
+    others: int | None = None  # lists, heads, deletes
+    leases: int | None = None
+    trips: int | None = None  # the longest chain of requests of which each began after the one before had ended
 
 
 class Ledger:
@@ -107,8 +113,40 @@ class Ledger:
         self._objects: dict[str, ObjectInfo] = {}
         self.look()
 
-    def look(self) -> Written:
+    def look(self) -> Traffic:
         """Objects that are new or changed since the last look."""
         before, self._objects = self._objects, {entry.key: entry for entry in self._store.list("")}
-        sizes = [entry.size for key, entry in self._objects.items() if before.get(key) != entry]
-        return Written(len(sizes), sum(sizes))
+        changed = [entry for key, entry in self._objects.items() if before.get(key) != entry]
+        sizes = [entry.size for entry in changed if not entry.key.endswith(LEASE)]
+        return Traffic(len(sizes), sum(sizes), leases=len(changed) - len(sizes))
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every object as of the last look."""
+        return {key: entry.size for key, entry in self._objects.items()}
+
+
+LEASE = "lease.json"
+
+
+def traffic_of(requests: Iterable[Request]) -> Traffic:
+    """The sum of what a proxy saw."""
+    all_ = list(requests)
+    own = [request for request in all_ if not request.path.endswith(LEASE)]
+    puts = [request for request in own if request.method == "PUT"]
+    gets = [request for request in own if request.method == "GET" and not request.listing]
+    return Traffic(
+        len(puts), sum(request.sent for request in puts),
+        gets=len(gets), received=sum(request.received for request in gets),
+        others=len(own) - len(puts) - len(gets), leases=len(all_) - len(own),
+        trips=chain((request.began, request.ended) for request in own),
+    )  # fmt: skip
+
+
+def chain(spans: Iterable[tuple[float, float]]) -> int:
+    """The most of these spans of time that follow one another without overlap."""
+    length, free = 0, float("-inf")
+    for began, ended in sorted(spans, key=lambda span: span[1]):
+        if began >= free:
+            length += 1
+            free = ended
+    return length

@@ -1,141 +1,93 @@
-"""Turns results into a table for people and JSON for programs."""
+"""Numbers as people read them, and the table of a run on the screen."""
 
 from __future__ import annotations
-
-import json
-import os
-import platform
-from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from volume_bench.cases import Scale
+from volume_bench.goals import OBSTORE, Row
+from volume_bench.measure import Traffic
+from volume_bench.peer import PEER
+from volume_bench.results import Report
 from volume_bench.runner import Result
+from volume_bench.targets import FAST, LOCAL, VOLUME
 
-LOCAL = "local disk"
-MOUNT_GROWTH_GOAL = 1.3
-"""A mount must not take longer than this times as long when the version has many files."""
-MEMORY_GOAL = 300_000_000
+NOTHING = "–"
 
 
-def as_table(results: Sequence[Result], scale: Scale) -> RenderableType:
-    others = sorted({result.target for result in results} - {LOCAL})
+def as_table(report: Report) -> RenderableType:
+    """Every metric with the values of all targets; of a volume also its shares, goals and requests."""
+    peers = [name for name in report.targets if name.startswith(PEER)]
+    shown = [name for name in (LOCAL, OBSTORE, *peers, VOLUME, FAST) if name in report.targets]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
-    table.add_column(LOCAL, justify="right")
-    for name in others:
-        for heading in (name, "ratio", "goal", "PUTs", "sent", "memory"):
+    for name in shown:
+        table.add_column(name, justify="right")
+    for heading in ("of local", "of obstore", f"of {PEER}", "PUTs", "sent", "GETs", "trips", "memory"):
+        if not heading.endswith(PEER) or peers:
             table.add_column(heading, justify="right")
-    for metric in dict.fromkeys(result.metric for result in results):
-        found = {result.target: result for result in results if result.metric == metric}
-        about = next(iter(found.values())).about
-        row = [about.title.format(**asdict(scale)), _value(found.get(LOCAL))]
-        for name in others:
-            row += _cells(found.get(name), found.get(LOCAL))
-        table.add_row(*row)
-    return Group(table, Text(), *(Text(line) for line in _closing(results, others)))
+    table.add_column("goals")
+    for row in report.rows:
+        cells = [report.title(row), *(value(row.by_target.get(name)) for name in shown)]
+        cells += [times(row.share(VOLUME, LOCAL)), times(row.share(VOLUME, OBSTORE))]
+        if peers:
+            cells.append(times(row.of_peer(VOLUME)))
+        table.add_row(*cells, *_requests(row.by_target.get(VOLUME)), _goals(row))
+    return Group(table)
 
 
-def _cells(result: Result | None, local: Result | None) -> list[RenderableType]:
-    if result is None:
-        return ["–"] * 6
-    share = ratio(result, local)
-    goals = []
-    if (least := result.about.goal_ratio) is not None and share is not None:
-        goals.append((f"≥ {least}", share >= least))
-    if (most := result.about.goal_puts) is not None and result.puts is not None:
-        goals.append((f"PUTs ≤ {most}", result.puts <= most))
-    return [
-        _value(result),
-        "–" if share is None else f"{share:.2f}",
-        Text(" ").join(Text(text, style="green" if met else "bold red") for text, met in goals),
-        "–" if result.puts is None else f"{result.puts:,}",
-        "–" if result.sent is None else f"{result.sent / 1e6:,.1f} MB",
-        f"{(result.client_peak + result.daemon_peak) / 1e6:,.0f} MB",
-    ]
+def _requests(result: Result | None) -> list[str]:
+    traffic = result.traffic if result is not None else None
+    memory = megabytes(result.client_peak + result.daemon_peak) if result is not None else NOTHING
+    return [*requests(traffic), memory]
 
 
-def ratio(result: Result, local: Result | None) -> float | None:
-    """How fast, as a share of the local disk: 1 is as fast, less is slower."""
-    if local is None:
-        return None
-    if result.about.unit == "s":
-        return local.median / result.median
-    return result.median / local.median
+def requests(traffic: Traffic | None) -> list[str]:
+    """PUTs, bytes sent, GETs and round trips."""
+    if traffic is None:
+        return [NOTHING] * 4
+    return [f"{traffic.puts:,}", megabytes(traffic.sent), number(traffic.gets), number(traffic.trips)]
 
 
-def _value(result: Result | None) -> str:
-    if result is None:
-        return "–"
-    number = f"{result.median:.3f}" if result.about.unit == "s" else f"{result.median:,.0f}"
-    return f"{number} {result.about.unit}"
+def _goals(row: Row) -> Text:
+    told: list[Text] = []
+    for name, prefix in ((VOLUME, ""), (FAST, "fast ")):
+        told += [Text(prefix + v.text, style="green" if v.met else "bold red") for v in row.verdicts(name)]
+    return Text("; ").join(told)
 
 
-def _closing(results: Sequence[Result], others: Sequence[str]) -> list[str]:
-    lines = []
-    for name in others:
-        if (growth := mount_growth(results, name)) is not None:
-            lines.append(
-                f"{name}: mounting many files takes {growth:.2f} times as long as 100 (goal ≤ {MOUNT_GROWTH_GOAL})"
-            )
-        most = max((r.client_peak + r.daemon_peak for r in results if r.target == name), default=0)
-        lines.append(
-            f"{name}: client and daemon together used {most / 1e6:,.0f} MB at most (goal < {MEMORY_GOAL / 1e6:,.0f} MB)"
-        )
-    return lines
+def value(result: Result | None) -> str:
+    """The median with its unit, in some three digits."""
+    return NOTHING if result is None else quantity(result.median, result.about.unit)
 
 
-def mount_growth(results: Sequence[Result], target: str) -> float | None:
-    found = {result.metric: result for result in results if result.target == target}
-    if "mount-100" not in found or "mount-many" not in found:
-        return None
-    return found["mount-many"].median / found["mount-100"].median
+def quantity(amount: float, unit: str) -> str:
+    """An amount with its unit: short times in milliseconds, ``files/s`` as ``/s``."""
+    if unit == "s":
+        return f"{amount:.2f} s" if amount >= 0.1 else f"{amount * 1000:.1f} ms"
+    if unit.endswith("B/s") or unit == "MB":
+        return f"{amount:,.0f} {unit}"
+    return f"{amount:,.0f}/s"
 
 
-# --- JSON ------------------------------------------------------------------------------------------------------
+def times(share: float | None) -> str:
+    if share is None:
+        return NOTHING
+    return f"{share:.2f}" if share < 3 else f"{share:.1f}" if share < 10 else f"{share:,.0f}"
 
 
-def as_json(results: Sequence[Result], *, store: str, scale: Scale, runs: int) -> str:
-    local = {result.metric: result for result in results if result.target == LOCAL}
-    report = {
-        "when": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
-        "machine": _machine(),
-        "store": store,
-        "scale": asdict(scale),
-        "runs": runs,
-        "results": [_plain(result, local.get(result.metric)) for result in results],
-        "mount_growth": {name: mount_growth(results, name) for name in {r.target for r in results} - {LOCAL}},
-    }
-    return json.dumps(report, indent=2) + "\n"
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size < 100e6 else f"{size / 1e6:,.0f} MB"
 
 
-def _plain(result: Result, local: Result | None) -> dict[str, Any]:
-    return {
-        "metric": result.metric,
-        "target": result.target,
-        "unit": result.about.unit,
-        "median": result.median,
-        "samples": [sample.value for sample in result.samples],
-        "ratio": None if result.target == LOCAL else ratio(result, local),
-        "puts": result.puts,
-        "sent_bytes": result.sent,
-        "client_peak_bytes": result.client_peak,
-        "daemon_peak_bytes": result.daemon_peak,
-    }
+def number(amount: int | None) -> str:
+    return NOTHING if amount is None else f"{amount:,}"
 
 
-def _machine() -> dict[str, Any]:
-    models = [line.split(":", 1)[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    return {
-        "cpu": models[0].strip() if models else platform.machine(),
-        "cpus": os.cpu_count(),
-        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-    }
+def measured(amount: float | None, unit: str) -> str:
+    """Some three digits of an amount of growth, with its unit."""
+    if amount is None:
+        return NOTHING
+    digits = 0 if amount >= 100 else 1 if amount >= 10 else 2 if amount >= 1 else 3
+    return f"{amount:,.{digits}f} {unit}"

@@ -1,0 +1,184 @@
+"""Files: written, committed, looked at and read, beside the local disk; what crosses to the store, beside obstore."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+
+from volume_bench.case import Goal, Metric, Sample, Samples, Scale, case
+from volume_bench.direct import DirectTarget
+from volume_bench.measure import Clock, Traffic
+from volume_bench.targets import Target
+from volume_bench.work import (
+    PAGE,
+    SMALL,
+    count,
+    entries,
+    read_large,
+    read_small,
+    rewrite_ten,
+    write_large,
+    write_small,
+)
+
+RANDOM_READS = 4_000
+RANDOM_WRITES = 10_000
+
+
+def _put_large(direct: DirectTarget, scale: Scale) -> Samples:
+    return {"commit-large": Sample(scale.bytes / direct.seconds_to_put(scale.bytes) / 1e6)}
+
+
+def _get_large(direct: DirectTarget, scale: Scale) -> Samples:
+    state = direct.volume.prepared("large", lambda path: write_large(path / "large", scale.bytes))
+    return {"read-seq-cold": Sample(scale.bytes / direct.seconds_to_get(state) / 1e6)}
+
+
+# --- writing ---------------------------------------------------------------------------------------------------
+
+
+@case({
+    "write-seq": Metric("Sequential write, 1 MiB at a time", "MB/s", Goal(local=0.5, peer=2)),
+    "commit-large": Metric("Commit of {bytes} right after writing it", "MB/s", Goal(store=0.9), beside_peer=False),
+    "write-saved": Metric("Write {bytes} and commit", "MB/s"),
+}, store=True, direct=_put_large)  # fmt: skip
+def large_file(target: Target, scale: Scale) -> Samples:
+    writing, saving = Clock(), Clock()
+    with target.empty() as path:
+        target.traffic()
+        with writing.running():
+            write_large(path / "large", scale.bytes)
+        with saving.running():
+            target.save()
+        traffic = target.traffic()
+    return {
+        "write-seq": Sample(scale.bytes / writing.seconds / 1e6),
+        "commit-large": Sample(scale.bytes / saving.seconds / 1e6, traffic),
+        "write-saved": Sample(scale.bytes / (writing.seconds + saving.seconds) / 1e6, traffic),
+    }
+
+
+@case({
+    "create": Metric(
+        "Create {files:,} files of 1 KB", "files/s", Goal(local=0.5, peer=10), Goal(local=0.7, default=1.5)
+    ),
+    "commit-small": Metric(
+        "Commit of {files:,} new files of 1 KB", "s", Goal(most=1.0, trips=5, puts=6), beside_peer=False
+    ),
+    "create-saved": Metric("Create and commit them", "files/s"),
+    "commit-ten": Metric("Commit after ten of them changed", "s", Goal(puts=4), beside_peer=False),
+    "remove": Metric("rm -r of them", "files/s", Goal(local=0.3, peer=5)),
+}, store=True)  # fmt: skip
+def small_files(target: Target, scale: Scale) -> Samples:
+    creating, saving, saving_ten, removing = Clock(), Clock(), Clock(), Clock()
+    with target.empty() as path:
+        target.traffic()
+        with creating.running():
+            write_small(path / "small", scale.files)
+        with saving.running():
+            target.save()
+        traffic = target.traffic()
+        rewrite_ten(path / "small")
+        with saving_ten.running():
+            target.save()
+        traffic_ten = target.traffic()
+        with removing.running():
+            subprocess.run(["rm", "-r", str(path / "small")], check=True)
+    return {
+        "create": Sample(scale.files / creating.seconds),
+        "commit-small": Sample(saving.seconds, traffic),
+        "create-saved": Sample(scale.files / (creating.seconds + saving.seconds), traffic),
+        "commit-ten": Sample(saving_ten.seconds, traffic_ten),
+        "remove": Sample(scale.files / removing.seconds),
+    }
+
+
+@case({"write-rand": Metric("Random 4 KB writes in a file of {bytes}", "writes/s", Goal(local=0.3, peer=10))})
+def random_writes(target: Target, scale: Scale) -> Samples:
+    state = target.prepared("large", lambda path: write_large(path / "large", scale.bytes))
+    target.forget()
+    clock = Clock()
+    chance = random.Random(7)
+    page = chance.randbytes(PAGE)
+    with target.opened(state, writable=True) as path, clock.running(), (path / "large").open("r+b", 0) as file:
+        for _ in range(RANDOM_WRITES):
+            os.pwrite(file.fileno(), page, chance.randrange(scale.bytes // PAGE) * PAGE)
+    return {"write-rand": Sample(RANDOM_WRITES / clock.seconds)}
+
+
+# --- looking ---------------------------------------------------------------------------------------------------
+
+
+@case({
+    "stat-cold": Metric(
+        "Traverse and stat {files:,} files, right after the mount", "files/s",
+        Goal(local=0.3, peer=4), Goal(local=0.3, default=1.5), brief="Traverse and stat, first time",
+    ),
+    "stat-warm": Metric(
+        "The same again", "files/s", Goal(local=0.6, peer=4), Goal(local=0.6), brief="Traverse and stat, again"
+    ),
+    "small-cold": Metric("Read {files:,} files of 1 KB, cold", "files/s", Goal(peer=10, gets_per_pack=2)),
+    "small-warm": Metric("The same again", "files/s", Goal(local=0.5, peer=10), brief="Read small files, again"),
+}, store=True)  # fmt: skip
+def looking(target: Target, scale: Scale) -> Samples:
+    state = target.prepared("small", lambda path: write_small(path / "small", scale.files))
+    clocks = {name: Clock() for name in ("stat-cold", "stat-warm", "small-cold", "small-warm")}
+    traffic: dict[str, Traffic | None] = {}
+    target.forget()
+    with target.opened(state) as path:
+        for name in ("stat-cold", "stat-warm"):
+            with clocks[name].running():
+                found = count(path, SMALL)
+            assert found == scale.files, f"{found} files instead of {scale.files}"
+        files = sorted(file for file, _ in entries(path))
+        target.traffic()
+        for name in ("small-cold", "small-warm"):
+            with clocks[name].running():
+                for file in files:
+                    read_small(file)
+            traffic[name] = target.traffic()
+    packs = target.packs(state)
+    return {name: Sample(scale.files / clock.seconds, traffic.get(name), packs) for name, clock in clocks.items()}
+
+
+# --- reading ---------------------------------------------------------------------------------------------------
+
+
+@case({
+    "read-seq-cold": Metric("Sequential read of {bytes}, cold", "MB/s", Goal(store=0.9)),
+    "read-seq-disk": Metric("The same from the local cache", "MB/s", brief="Sequential read, local cache"),
+    "read-seq-warm": Metric("The same from the page cache", "MB/s", brief="Sequential read, page cache"),
+}, store=True, direct=_get_large)  # fmt: skip
+def reading(target: Target, scale: Scale) -> Samples:
+    state = target.prepared("large", lambda path: write_large(path / "large", scale.bytes))
+    target.forget()
+    clocks = {name: Clock() for name in ("read-seq-cold", "read-seq-disk", "read-seq-warm")}
+    traffic: dict[str, Traffic | None] = {}
+    with target.opened(state) as path:
+        for name, clock in clocks.items():
+            if name == "read-seq-disk":
+                target.forget_pages()
+            target.traffic()
+            with clock.running():
+                read_large(path / "large")
+            traffic[name] = target.traffic()
+    return {name: Sample(scale.bytes / clock.seconds / 1e6, traffic[name]) for name, clock in clocks.items()}
+
+
+@case({
+    "read-rand-cold": Metric("Random 4 KB reads in it, cold", "reads/s"),
+    "read-rand-warm": Metric("The same again", "reads/s", Goal(local=0.8, peer=2), brief="Random 4 KB reads, again"),
+})  # fmt: skip
+def random_reads(target: Target, scale: Scale) -> Samples:
+    state = target.prepared("large", lambda path: write_large(path / "large", scale.bytes))
+    target.forget()
+    chance = random.Random(11)
+    offsets = [chance.randrange(scale.bytes // PAGE) * PAGE for _ in range(RANDOM_READS)]
+    clocks = {name: Clock() for name in ("read-rand-cold", "read-rand-warm")}
+    with target.opened(state) as path, (path / "large").open("rb", 0) as file:
+        for clock in clocks.values():
+            with clock.running():
+                for offset in offsets:
+                    assert len(os.pread(file.fileno(), PAGE, offset)) == PAGE
+    return {name: Sample(RANDOM_READS / clock.seconds) for name, clock in clocks.items()}
