@@ -166,7 +166,7 @@ class Driven:
     def check(self, record: VersionRecord | None = None) -> None:
         """The index on disk is sound: that of a published version, or this workspace's own as committed to SQLite."""
         if record is None:
-            self.workspace.index.commit()
+            self.workspace.housekeep()
             copy = self.directory / "check.db"  # the file itself is locked
             for suffix in ("", "-wal"):
                 source = self.spec.meta_dir + "/index.db" + suffix

@@ -40,15 +40,31 @@ def put(extents: list[Extent], new: Extent) -> list[Extent]:
     if not extents or extents[-1][1] <= start:
         replaced: list[Extent] = []
         where = len(extents)
+        extents.append(new)
     else:
-        replaced = cut(extents, start, end)
-        where = bisect_left(extents, (start,))
+        # as `cut`, with the new one in the gap at once: this is what every random write does
+        where = bisect_right(extents, (start,))
+        if where and extents[where - 1][1] > start:
+            where -= 1
+        last = bisect_left(extents, (end,), where)
+        replaced = extents[where:last]
+        laid = [new]
+        if replaced:
+            a, b, before, origin = replaced[-1]
+            if b > end:
+                laid.append((end, b, before, origin + end - a))
+                replaced[-1] = (a, end, before, origin)
+            a, b, before, origin = replaced[0]
+            if a < start:
+                laid.insert(0, (a, start, before, origin))
+                replaced[0] = (start, b, before, origin + start - a)
+        extents[where:last] = laid
+        if len(laid) > 1 and laid[0][0] < start:
+            where += 1
     if where:
         a, b, before, origin = extents[where - 1]
         if b == start and before == block and origin + b - a == source:
-            extents[where - 1] = (a, end, block, origin)
-            return replaced
-    extents.insert(where, new)
+            extents[where - 1 : where + 1] = ((a, end, block, origin),)
     return replaced
 
 

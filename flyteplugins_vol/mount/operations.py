@@ -28,6 +28,7 @@ from flyteplugins_vol.mount.group_sync import GroupSync
 from flyteplugins_vol.mount.listings import DOTS, Listing, Listings
 from flyteplugins_vol.mount.protocols import Fetcher, Workspace
 from flyteplugins_vol.mount.scheduler import Scheduler, Task
+from flyteplugins_vol.workspace.piped import Bytes
 
 log = logging.getLogger(__name__)
 
@@ -247,17 +248,27 @@ class Operations:
         raise RuntimeError(f"still not in the local cache after {_FETCHES} fetches")
 
     @_waits
-    async def write(self, ino: int, offset: int, data: bytes | memoryview) -> int:
+    async def write(self, ino: int, offset: int, data: Bytes) -> int:
         """Parks while staging is over its limit: the program waits for the uploads. Not if `takes_writes`."""
-        workspace = self._workspace
         if not self.takes_writes:
             await self._until_it_takes_writes()
+        return self._write(ino, offset, data)
+
+    def write_now(self, ino: int, offset: int, data: Bytes) -> int:
+        """`write` while `takes_writes`, without a coroutine: of random writes it is what costs most."""
+        self.counts["write"] += 1
+        try:
+            return self._write(ino, offset, data)
+        except Exception as error:
+            raise self.failed(error, "write", (ino,)) from None
+
+    def _write(self, ino: int, offset: int, data: Bytes) -> int:
         self._unnoticed += len(data)
         if self._unnoticed >= _UPLOAD_NOTICE:
             self._unnoticed = 0
             self._staged()
         try:
-            return workspace.write(ino, offset, data)
+            return self._workspace.write(ino, offset, data)
         except Exception:
             self._refused_writes += 1
             raise
@@ -352,6 +363,10 @@ class Operations:
     def changes(self) -> int:
         """Requests so far that can have changed the tree. Any thread."""
         return sum(self.counts[verb] for verb in _CHANGING)
+
+    def show(self, workspace: Workspace) -> None:
+        """Answer from this one from now on: see `refresh`."""
+        self._workspace = workspace
 
     def freeze(self) -> None:
         """From now on no change begins; those that arrive wait for `thaw`. None is half done: verbs are atomic."""

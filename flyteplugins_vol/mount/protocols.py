@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 from flyteplugins_vol.model import AttrChange, Caller, Inode, MountSpec, StatFs
+from flyteplugins_vol.workspace.piped import Bytes
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class Workspace(Protocol):
     def remember(self, ino: int, n: int = 1, /) -> None: ...
     def forget(self, ino: int, n: int, /) -> None: ...
     def read(self, ino: int, offset: int, size: int, /) -> Any: ...
-    def write(self, ino: int, offset: int, data: bytes | memoryview, /) -> int: ...
+    def write(self, ino: int, offset: int, data: Bytes, /) -> int: ...
     def fallocate(self, ino: int, offset: int, length: int, mode: int, /) -> None: ...
     def lseek(self, ino: int, offset: int, whence: int, /) -> int: ...
     def copy_range(self, ino: int, offset: int, target: int, target_offset: int, size: int, /) -> int: ...
@@ -85,6 +86,40 @@ class Record(Protocol):
     def to_wire(self) -> dict[str, Any]: ...
 
 
+class Changes(Protocol):
+    """What differs between two versions: see `index.changes.Changes`."""
+
+    files: Sequence[int]
+    directories: Sequence[int]
+    gone: Sequence[int]
+    gone_directories: Sequence[int]
+    came: Sequence[int]
+
+    def names(self) -> Iterator[tuple[int, bytes]]: ...
+    def gone_names(self) -> Iterator[tuple[int, bytes]]: ...
+    def root_names(self, before: int, after: int, /) -> Iterator[bytes]: ...
+    def close(self) -> None: ...
+
+
+class NewVersion(Protocol):
+    """A version that is ready to be shown: see `history.refreshing.NewVersion`."""
+
+    @property
+    def record(self) -> Record: ...
+    @property
+    def root(self) -> int: ...
+    @property
+    def root_before(self) -> int: ...
+    @property
+    def numbered(self) -> int: ...
+    @property
+    def numbered_before(self) -> int: ...
+    @property
+    def changes(self) -> Changes: ...
+
+    def discard(self) -> None: ...
+
+
 class Session(Protocol):
     """An open workspace and all that belongs to it."""
 
@@ -111,6 +146,22 @@ class Session(Protocol):
         thaw: Callable[[], None],
         progress: Progress,
     ) -> Record: ...
+    def find_version(self, to: str | None, /) -> Any:
+        """The record of the version at a locator, or the newest; None if it is shown. Any thread but the owner's."""
+        ...
+
+    def prepare(self, spec: MountSpec, record: Any, /) -> Any:
+        """A `NewVersion`. Any thread but the owner's."""
+        ...
+
+    def take(self, new: Any, spec: MountSpec, call: Call, /) -> Callable[[], None]:
+        """Show a `NewVersion` that was prepared; what closes the one before. Owner thread."""
+        ...
+
+    def shown(self) -> Record | None:
+        """The record of the version that a read-only session shows."""
+        ...
+
     def written_bytes(self) -> int:
         """Bytes that were written since it was opened. Owner thread."""
         ...

@@ -11,13 +11,12 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from flyteplugins_vol.index.extents import STAGED, Extent
 from flyteplugins_vol.index.windows import Window
-from flyteplugins_vol.store.base import ObjectStore
+from flyteplugins_vol.store.base import Data, ObjectStore
 from flyteplugins_vol.store.cache import BlockCache
 from flyteplugins_vol.store.container import PACK, Container, Entry, block_hash, build, encode, upload
 from flyteplugins_vol.workspace.staging import SEGMENT, Burial, Reader
@@ -29,6 +28,8 @@ PACK_BLOCKS = 4096
 """Most blocks of one pack. Entering them holds the owner thread for 40 ms, and ten thousand small files are 3 PUTs."""
 
 _ROUND_PACKS = 256
+_CPUS = os.cpu_count() or 2
+_MAKING = min(3, _CPUS)  # packs in the making at once: with the bytes that go in, 32 MiB of memory each
 
 Run = tuple[int, int, int]
 """Staged bytes of a piece: position, size, offset in the piece."""
@@ -98,8 +99,9 @@ class Sealer:
         self._call = call
         self._store = store
         self._cache = cache
-        # In the background hashing and compressing take half of the CPUs at most; uploads wait for nobody.
-        self._background = threading.Semaphore(max(1, (os.cpu_count() or 2) // 2))
+        # Hashing and compressing take CPUs and twice the memory of an upload; uploads wait for nobody.
+        self._making = threading.Semaphore(_MAKING)
+        self._background = threading.Semaphore(max(1, min(_MAKING, _CPUS // 2)))
         self._running = 0
         self._ended = threading.Condition()
         self.packs = 0
@@ -169,7 +171,7 @@ class Sealer:
 
     def _seal(self, job: SealJob, everything: bool) -> None:
         sealed: SealedPack | None = None
-        with nullcontext() if everything else self._background:
+        with self._making if everything else self._background:
             plains = read_pieces(job)
             hashes = [block_hash(plain) for plain in plains]
             fresh = self._call(self._workspace.settle_known, job, hashes)
@@ -180,7 +182,7 @@ class Sealer:
             sealed = self._put(*made)
         self._call(self._workspace.settle_pack, job, sealed)
 
-    def _pack(self, plains: list[bytes], hashes: list[bytes], fresh: list[int]) -> tuple[Container, dict[int, int]]:
+    def _pack(self, plains: list[Data], hashes: list[bytes], fresh: list[int]) -> tuple[Container, dict[int, int]]:
         """A pack of the pieces that the index does not have, cached already; and which entry holds which piece."""
         first: dict[bytes, int] = {}
         numbers = {i: first.setdefault(hashes[i], len(first)) for i in fresh}  # equal bytes are one block
@@ -224,8 +226,8 @@ def pieces_of(window: Window) -> list[Piece]:
     return pieces
 
 
-def read_pieces(job: SealJob) -> list[bytes]:
-    """The bytes of each piece. Small files written one after the other come in with one read."""
+def read_pieces(job: SealJob) -> list[Data]:
+    """The bytes of each piece. Small files written one after the other come in with one read, and are not copied."""
     parts: list[list[bytes | memoryview]] = [[b""] * len(piece.runs) for piece in job.pieces]
     wanted = sorted((run[0], run[1], i, j) for i, piece in enumerate(job.pieces) for j, run in enumerate(piece.runs))
     for group in _contiguous(wanted):
@@ -233,7 +235,7 @@ def read_pieces(job: SealJob) -> list[bytes]:
         data = memoryview(job.reader.read(start, group[-1][0] + group[-1][1] - start))
         for pos, size, i, j in group:
             parts[i][j] = data[pos - start : pos - start + size]
-    return [bytes(part[0]) if len(part) == 1 else b"".join(part) for part in parts]
+    return [part[0] if len(part) == 1 else b"".join(part) for part in parts]
 
 
 def _contiguous(wanted: list[tuple[int, int, int, int]]) -> list[list[tuple[int, int, int, int]]]:

@@ -4,6 +4,9 @@ Positions only grow and are never used twice, so "this extent still has that pos
 since". Bytes are freed by position. A log file whose bytes are all free is *dead*: it is deleted by `bury`, but not
 before the rows that named its bytes are durably gone from the index, since a crash would bring them back. The owner
 thread appends and frees; any thread may read what a `Reader` pins.
+
+Small appends are gathered in memory, and a system call writes many of them (a random write of 4 KB costs a fifth less).
+A kill loses no more by it: `write_out` comes before every COMMIT, and bytes without their rows would be lost as well.
 """
 
 from __future__ import annotations
@@ -14,9 +17,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from flyteplugins_vol.portable import OPEN_FLAGS, fdatasync, pread, private_directory, pwrite, sync_directory
+from flyteplugins_vol.workspace.piped import Bytes, Piped
 
 SEGMENT = 64 << 20
 """Bytes of one log file; position // SEGMENT is its number."""
+
+_SMALL = 32 << 10  # appends of fewer bytes are gathered
+_GATHERED = 256 << 10  # most bytes gathered
 
 
 class Staging:
@@ -28,6 +35,7 @@ class Staging:
         self._names_unsynced = True  # the directory's own, too: nobody knows who made it
         self._dead: list[_Log] = []
         self._end = 0
+        self._gathered = bytearray()  # the last bytes before `_end`, which the log file there has not got yet
         self.live = 0  # bytes appended and not freed
 
     @classmethod
@@ -57,16 +65,23 @@ class Staging:
         staging.bury(staging.dead())
         return staging
 
-    def append(self, data: bytes | memoryview) -> int:
+    def append(self, data: Bytes) -> int:
         """Write bytes (fewer than `SEGMENT`) and return their position. On an OSError nothing was appended."""
         size = len(data)
         number, at = divmod(self._end, SEGMENT)
         log = self._logs.get(number)
         if log is None or at + size >= SEGMENT:  # the gap keeps extents from continuing into another log
             number, at, log = self._next_log(number)
-        written = pwrite(log.fd, data, at)
-        while written < size:  # a signal, or a disk that is nearly full: the next try tells
-            written += pwrite(log.fd, memoryview(data)[written:], at + written)
+        if isinstance(data, Piped):
+            self.write_out()
+            data.move_to(log.fd, at)
+        elif size < _SMALL:
+            if len(self._gathered) + size > _GATHERED:
+                self.write_out()
+            self._gathered += data
+        else:
+            self.write_out()
+            log.write(data, at)
         log.live += size
         self.live += size
         self._unsynced[number] = log
@@ -74,13 +89,26 @@ class Staging:
         self._end = pos + size
         return pos
 
+    def write_out(self) -> None:
+        """Bring what is gathered into the log file: before its rows are committed, and before others read it.
+
+        On an OSError it stays gathered, for another try.
+        """
+        if self._gathered:
+            number, end = divmod(self._end, SEGMENT)
+            self._logs[number].write(self._gathered, end - len(self._gathered))
+            self._gathered.clear()
+
     def read(self, pos: int, size: int) -> bytes:
         """Bytes that are live. Owner thread."""
+        if pos + size > self._end - len(self._gathered):
+            self.write_out()
         number, at = divmod(pos, SEGMENT)
         return pread(self._logs[number].fd, size, at)
 
     def reader(self, positions: Iterable[int]) -> Reader:
         """A reader for other threads, of the log files with these positions, even when they are freed meanwhile."""
+        self.write_out()
         return Reader({n: self._logs[n] for n in {pos // SEGMENT for pos in positions}})
 
     def share(self, pos: int, size: int) -> None:
@@ -102,6 +130,7 @@ class Staging:
         number, size = divmod(self._end, SEGMENT)
         log = self._logs.get(number)
         if log is not None and not log.live and size >= least:
+            self._gathered.clear()
             self._end = (number + 1) * SEGMENT
             self._retire_if_dead(number)
 
@@ -117,7 +146,10 @@ class Staging:
                 os.unlink(log.path)
 
     def unsynced(self) -> list[int]:
-        """Descriptors of the log files with bytes appended since the last call: whoever asks must fdatasync them."""
+        """Descriptors of the log files with bytes appended since the last call: whoever asks must fdatasync them.
+
+        After `write_out`.
+        """
         fds = [log.fd for log in self._unsynced.values()]
         self._unsynced.clear()
         return fds
@@ -135,8 +167,10 @@ class Staging:
     def close(self) -> None:
         self._logs.clear()
         self._unsynced.clear()
+        self._gathered.clear()
 
     def _next_log(self, number: int) -> tuple[int, int, _Log]:
+        self.write_out()
         previous = number if number in self._logs else None
         number = number + 1 if self._end else 0
         while number in self._logs:
@@ -198,6 +232,11 @@ class _Log:
         self.needed = 0  # bytes that the index of an earlier process knows of
         flags = os.O_RDWR | OPEN_FLAGS | (os.O_CREAT | os.O_EXCL if create else 0)
         self.fd = os.open(path, flags, 0o600)
+
+    def write(self, data: bytes | bytearray | memoryview, at: int) -> None:
+        written = pwrite(self.fd, data, at)
+        while written < len(data):  # a signal, or a disk that is nearly full: the next try tells
+            written += pwrite(self.fd, memoryview(data)[written:], at + written)
 
     def fill(self) -> None:
         """Make up for bytes that a power cut took before anyone synced them: they are zeros, as on any file system."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flyteplugins_vol.model import ROOT_INO, AttrChange, Caller, Inode, StatFs
+from flyteplugins_vol.workspace.piped import Bytes
 
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 XATTR_CREATE, XATTR_REPLACE = 1, 2
@@ -189,10 +190,11 @@ class MemoryWorkspace:
         self._inode(ino)
         return bytes(self.content[ino][offset : offset + size])
 
-    def write(self, ino: int, offset: int, data: bytes) -> int:
+    def write(self, ino: int, offset: int, data: Bytes) -> int:
         self._check_writable()
         inode = self._inode(ino)
         content = self.content[ino]
+        data = bytes(data)
         if len(content) < offset:
             content.extend(bytes(offset - len(content)))
         content[offset : offset + len(data)] = data

@@ -138,6 +138,7 @@ def test_descriptors_to_sync_are_those_written_since_the_last_time(tmp_path: Pat
 def test_a_full_disk_leaves_nothing_half_accounted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partial: int
 ) -> None:
+    monkeypatch.setattr(staging_module, "_SMALL", 0)
     staging = Staging(str(tmp_path))
     first = staging.append(noise(1))
     real = os.pwrite
@@ -156,6 +157,80 @@ def test_a_full_disk_leaves_nothing_half_accounted(
     assert staging.live == 1000
     second = staging.append(noise(3))
     assert (staging.read(first, 1000), staging.read(second, 1000)) == (noise(1), noise(3))
+
+
+@pytest.mark.parametrize("partial", [0, 1400])
+def test_what_is_gathered_waits_while_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partial: int
+) -> None:
+    staging = Staging(str(tmp_path))
+    positions = [staging.append(noise(i)) for i in range(3)]
+    real = os.pwrite
+    room = partial
+
+    def full(fd: int, data: bytes, at: int) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "full")
+        room, taken = 0, room
+        return real(fd, bytes(data)[:taken], at)
+
+    monkeypatch.setattr(staging_module, "pwrite", full)
+    for use in (staging.write_out, lambda: staging.read(positions[0], 1000), lambda: staging.reader(positions)):
+        with pytest.raises(OSError, match="full"):
+            use()
+    positions.append(staging.append(noise(3)))
+    assert staging.live == 4000
+    monkeypatch.setattr(staging_module, "pwrite", real)
+    reader = staging.reader(positions)
+    assert [reader.read(pos, 1000) for pos in positions] == [noise(i) for i in range(4)]
+
+
+def test_small_appends_reach_the_log_file_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging_module, "SEGMENT", 64 << 20)
+    sizes: list[int] = []
+    real = os.pwrite
+    monkeypatch.setattr(staging_module, "pwrite", lambda fd, data, at: sizes.append(len(data)) or real(fd, data, at))
+    staging = Staging(str(tmp_path))
+    content = [noise(i, 4096) for i in range(100)]
+    positions = [staging.append(data) for data in content[:99]]
+    assert sizes == [256 << 10]
+    large = staging.append(noise(7, 100_000))
+    positions.append(staging.append(content[99]))
+    assert sizes == [256 << 10, 35 * 4096, 100_000], "in the order in which they came"
+    assert [staging.read(pos, 4096) for pos in positions] == content
+    assert staging.read(large, 100_000) == noise(7, 100_000)
+    assert len(sizes) == 4
+
+
+def test_no_row_is_committed_before_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a kill would leave rows that name bytes which nobody has."""
+    volume = Driven.new(tmp_path, MemoryStore(f"memory://{uuid4().hex}"))
+    kept = volume.create(b"kept", noise(1))
+    volume.workspace.housekeep()
+    volume.create(b"refused", noise(2))
+    real = os.pwrite
+
+    def full(fd: int, data: bytes, at: int) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(staging_module, "pwrite", full)
+    for use in (volume.workspace.housekeep, volume.workspace.begin_sync):
+        with pytest.raises(OSError, match="full"):
+            use()
+    monkeypatch.setattr(staging_module, "pwrite", real)
+    volume.kill()
+    assert sorted(volume.tree()) == [b"kept"]
+    assert volume.read(kept) == noise(1)
+    volume.create(b"later", noise(3))
+    monkeypatch.setattr(staging_module, "pwrite", full)
+    with pytest.raises(OSError, match="full"):
+        volume.workspace.housekeep()
+    monkeypatch.setattr(staging_module, "pwrite", real)
+    volume.workspace.housekeep()
+    volume.kill()
+    assert sorted(volume.tree()) == [b"kept", b"later"]
+    volume.close()
 
 
 def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +278,7 @@ def test_writes_get_enospc_and_all_that_was_taken_can_be_committed(on_a_tiny_dis
 def test_a_write_over_a_window_border_is_short_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(staging_module, "SEGMENT", 64 << 20)
     volume = Driven.new(tmp_path, MemoryStore(f"memory://{uuid4().hex}"))
+    monkeypatch.setattr(staging_module, "_SMALL", 0)
     border = 4 << 20
     ino = volume.workspace.mknod(1, b"f", 0o644, 0, ME).ino
     real = os.pwrite
