@@ -22,7 +22,7 @@ from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.errors import SetupError, StoreError, VolumeError
 from flyteplugins_vol.io import hosts
 from flyteplugins_vol.portable import free_bytes
-from flyteplugins_vol.store.base import ObjectStore
+from flyteplugins_vol.store.base import Data, ObjectStore
 
 OK, WARNING, FAILED = "ok", "warning", "failed"
 
@@ -232,7 +232,7 @@ def _tried(item: str, step: Callable[[], Any]) -> Finding:
     return Finding(item, OK, "works")
 
 
-def _same(found: bytes | None, wanted: bytes) -> None:
+def _same(found: Data | None, wanted: bytes) -> None:
     if found != wanted:
         _raise("other bytes came back")
 

@@ -50,7 +50,7 @@ class BlockTable:
                 damaged(f"block {block} is not there")
             if len(self._known) >= _KEEP:
                 self._known.clear()
-            found = self._known[block] = _row(row)
+            found = self._known[block] = row_of(row)
         return found
 
     def find(self, digest: bytes) -> tuple[int, int] | None:
@@ -67,7 +67,12 @@ class BlockTable:
             f"{_JOINED} WHERE b.id BETWEEN ? AND ? AND b.offset>=? AND b.offset<? AND p.name=? ORDER BY b.offset",
             (block.id - limit, block.id + limit, low, high, bytes.fromhex(block.pack)),
         )
-        return _around(block.id, [_row(row) for row in rows])
+        return _around(block.id, [row_of(row) for row in rows])
+
+    def after(self, number: int) -> BlockRow | None:
+        """The block that comes next in the order in which all were written."""
+        row = self._sql.execute(f"{_JOINED} WHERE b.id>? ORDER BY b.id LIMIT 1", (number,)).fetchone()
+        return None if row is None else row_of(row)
 
     def add_pack(self, name: str, size: int, blocks: Sequence[tuple[bytes, int, int, int, int, int]]) -> list[int]:
         """Enter a durable pack and its ``(hash, offset, stored, at, size, codec)`` blocks; returns their numbers.
@@ -147,7 +152,8 @@ def _around(number: int, rows: list[BlockRow]) -> list[BlockRow]:
     return rows[first:last]
 
 
-def _row(row: tuple[int, bytes, bytes, int, int, int, int, int]) -> BlockRow:
+def row_of(row: tuple[int, bytes, bytes, int, int, int, int, int]) -> BlockRow:
+    """A row of the query above, checked. Raises `IndexDamagedError`."""
     number, digest, pack, offset, stored, at, size, codec = row
     check_block(number, digest, pack, offset, stored, at, size, codec)
     return BlockRow(number, digest, pack.hex(), offset, stored, at, size, codec)

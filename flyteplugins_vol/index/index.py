@@ -17,6 +17,8 @@ from flyteplugins_vol.index.xattrs import XattrTable
 from flyteplugins_vol.model import ROOT_INO, Inode
 
 _WIDE = 256 << 20  # bytes of SQLite pages that `hold_all` lets be held
+_NARROW = 1 << 20  # the same, for `hold_little`
+_FEW = 100  # inodes, and windows
 _WRAP = 1 << 64  # two sparse files of 2^63 - 1 bytes are legal, and their sum is more than SQLite's integers hold
 
 
@@ -78,6 +80,12 @@ class Index:
         """Forget nothing from now on: for namespaces that are gone through again and again, at 500 bytes a file."""
         self.inodes.keep = self.windows.keep = sys.maxsize
         self.db.widen(_WIDE)
+
+    def hold_little(self) -> None:
+        """Hold next to nothing from now on: for a version of which somebody still has a file or two open."""
+        self.inodes.keep = self.windows.keep = _FEW
+        self.trim()
+        self.db.widen(_NARROW)
 
     def new_ino(self) -> int:
         self.next_ino += 1

@@ -58,6 +58,9 @@ class InodeTable:
         """Note that it has no name and lives on because it is in use."""
         self._orphans.add(ino)
 
+    def is_orphan(self, ino: int) -> bool:
+        return ino in self._orphans
+
     def orphans(self) -> list[int]:
         return list(self._orphans)
 

@@ -8,6 +8,10 @@ evicted mirror can be deleted at any moment. What was verified is remembered as 
 An index says where in the mirror a block is, and a stranger's index may lie: its bytes are right, its place is
 another block's. So whoever has verified a range holds a shared lock on it (`F_OFD_SETLK`, which ends with the open
 file), and nobody writes without an exclusive one. A block that finds its place taken stays in memory.
+
+Who fetches a range claims it first, by a lock as well, on bytes far behind all blocks: so of the processes that share a
+cache one makes the request, and the others find what it brought. Such a lock ends with its process, and nobody waits
+for it longer than `_CLAIM_SECONDS`: a claim saves requests, and nothing relies on it.
 """
 
 from __future__ import annotations
@@ -16,15 +20,18 @@ import errno
 import os
 import struct
 import threading
+import time
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from blake3 import blake3
 from cachetools import LRUCache
 
 from flyteplugins_vol.errors import IndexDamagedError
 from flyteplugins_vol.portable import OPEN_FLAGS, allocated, fcntl, free_bytes, pread, private_directory, pwrite
+from flyteplugins_vol.store.base import Data
 from flyteplugins_vol.store.container import Entry, block_hash
 
 _OPEN_MIRRORS = 256
@@ -33,6 +40,13 @@ _TRIM_EVERY = 64 << 20  # bytes written between two looks at the size of the cac
 _RESERVE = 256 << 20  # bytes of the disk that the cache leaves free
 _FLOCK = struct.Struct("@hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
 _OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None)  # Linux since 3.15; macOS has none
+_SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
+_WILL_NEED: int | None = getattr(os, "POSIX_FADV_WILLNEED", None) if hasattr(os, "posix_fadvise") else None
+_PIECE = 1 << 20  # bytes read at a time to hash them: memory that the allocator has at hand, unlike 4 MiB
+_CLAIMS = 1 << 62  # where the locks of claims begin; a mirror ends long before
+_CLAIM_SECONDS = 10.0  # a process that holds a claim for longer is stopped, or its store hangs
+_CLAIM_PAUSES = (0.001, 0.02)  # seconds between two looks at a claim: at first, and at most
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class BlockRef(NamedTuple):
@@ -74,6 +88,16 @@ class BlockCache:
         data = pread(mirror.fd, count, at + skip)
         return data if len(data) == count else None
 
+    def expect(self, pack: str, at: int, size: int, *, soon: bool = False) -> bool:
+        """Whether `read` serves the block; if it is wanted ``soon``, the disk begins to read it. Does not wait."""
+        with self._lock:
+            mirror = self._mirrors.get(pack)
+        if mirror is None or not mirror.has(at, size):
+            return bool(self._overflow) and self._from_overflow(pack, at, 0, 1) is not None
+        if soon and _WILL_NEED is not None:
+            os.posix_fadvise(mirror.fd, at, size, _WILL_NEED)
+        return True
+
     def admit(self, ref: BlockRef) -> bool:
         """Whether the block is in its mirror, unharmed; from now on `read` serves it."""
         mirror = self._mirror(ref.pack, create=False)
@@ -81,15 +105,55 @@ class BlockCache:
             return False
         if mirror.has(ref.at, ref.entry.size):
             return True
-        return mirror.adopt(ref.at, ref.entry.size, lambda plain: block_hash(plain) == ref.entry.hash)
+        return mirror.adopt(ref.at, ref.entry.size, ref.entry.hash)
 
-    def put(self, pack: str, at: int, blocks: Sequence[bytes]) -> None:
+    def absent(self, refs: Sequence[BlockRef]) -> list[BlockRef]:
+        """Those of these blocks of one pack that are not in its mirror; from now on `read` serves the others.
+
+        As `admit` for each, but a hole over thousands of small blocks is looked at once.
+        """
+        mirror = self._mirror(refs[0].pack, create=False) if refs else None
+        if mirror is None:
+            return list(refs)
+        missing: list[BlockRef] = []
+        hole, data = 0, -1  # a hole that was found: nothing is between them
+        for ref in refs:
+            at, size = ref.at, ref.entry.size
+            if mirror.has(at, size):
+                continue
+            if not hole <= at <= at + size <= data:
+                hole, data = at, mirror.next_data(at)
+                if data < at + size and mirror.adopt(at, size, ref.entry.hash):
+                    continue
+            missing.append(ref)
+        return missing
+
+    @contextmanager
+    def claim(self, pack: str, start: int, end: int) -> Generator[None]:
+        """Be the only process to fetch blocks between two places of a mirror; waits while another one is.
+
+        Look at what is there when it is granted. One claim at a time in a thread, or two could wait for each other.
+        """
+        try:
+            mirror = self._mirror(pack, create=True)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            mirror = None
+        claimed = mirror is not None and mirror.claim(start, end)
+        try:
+            yield
+        finally:
+            if mirror is not None and claimed:
+                mirror.unclaim(start, end)
+
+    def put(self, pack: str, at: int, blocks: Sequence[Data]) -> None:
         """Keep verified blocks that follow one another in the mirror from ``at``."""
         data = blocks[0] if len(blocks) == 1 else b"".join(blocks)
         try:
             kept = self._write(pack, at, data)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            if error.errno not in _FULL:
                 raise
             self.trim(max(0, self.used() - len(data) - _TRIM_EVERY))
             kept = False
@@ -120,12 +184,12 @@ class BlockCache:
             self._mirrors.clear()
             self._overflow.clear()
 
-    def _write(self, pack: str, at: int, data: bytes) -> bool:
+    def _write(self, pack: str, at: int, data: Data) -> bool:
         """Whether the mirror has it in the end: its place may be taken; a limit below its size makes it go at once."""
         mirror = self._mirror(pack, create=True)
         assert mirror is not None
         if not mirror.write(at, data):
-            return mirror.adopt(at, len(data), lambda there: there == data)  # another process was as quick
+            return mirror.adopt(at, len(data), block_hash(data))  # another process was as quick
         with self._lock:
             self._written += len(data)
             due = self._written >= min(_TRIM_EVERY, (_TRIM_EVERY if self._limit is None else self._limit) // 4)
@@ -152,10 +216,10 @@ class BlockCache:
             plain = self._overflow.get((pack, at))
         return None if plain is None else plain[skip : skip + count]
 
-    def _keep_in_memory(self, pack: str, at: int, blocks: Sequence[bytes]) -> None:
+    def _keep_in_memory(self, pack: str, at: int, blocks: Sequence[Data]) -> None:
         with self._lock:
             for plain in blocks:
-                self._overflow[pack, at] = plain
+                self._overflow[pack, at] = bytes(plain)  # which may be a part of something larger
                 at += len(plain)
 
     def _bound(self, used: int) -> int:
@@ -188,7 +252,7 @@ class _Mirror:
         """Whether another process has evicted it: what it takes now would be space that nobody counts."""
         return os.fstat(self.fd).st_nlink == 0
 
-    def write(self, at: int, data: bytes) -> bool:
+    def write(self, at: int, data: Data) -> bool:
         """Write verified bytes and hold them; False if somebody else holds some of their place, or is busy there."""
         size = len(data)
         with self._alone(at, size) as alone:
@@ -206,17 +270,32 @@ class _Mirror:
             self.add(at, size)
             return True
 
-    def adopt(self, at: int, size: int, right: Callable[[bytes], bool]) -> bool:
-        """Hold what is there if it is ``right``: nobody changes it from then on."""
+    def adopt(self, at: int, size: int, digest: bytes) -> bool:
+        """Hold what is there if it has this hash: nobody changes it from then on."""
         with self._alone(at, size) as alone:
-            if not alone or self._touches(at, size) or not self._locked(fcntl.F_RDLCK, at, size):
+            if not alone or self._touches(at, size):
                 return self.has(at, size)
-            plain = pread(self.fd, size, at)
-            if len(plain) != size or not right(plain):
+            if self.next_data(at) >= at + size or not self._locked(fcntl.F_RDLCK, at, size):
+                return False
+            if self._hash(at, size) != digest:
                 self._let_go(at, size)
                 return False
             self.add(at, size)
             return True
+
+    def claim(self, start: int, end: int) -> bool:
+        """Whether the claim is granted in time. Not to other threads of this process: it is one holder."""
+        pause, longest = _CLAIM_PAUSES
+        deadline = time.monotonic() + _CLAIM_SECONDS
+        while not self._locked(fcntl.F_WRLCK, _CLAIMS + start, end - start):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(pause)
+            pause = min(pause * 2, longest)
+        return True
+
+    def unclaim(self, start: int, end: int) -> None:
+        self._locked(fcntl.F_UNLCK, _CLAIMS + start, end - start)
 
     def has(self, at: int, size: int) -> bool:
         with self._lock:
@@ -252,6 +331,27 @@ class _Mirror:
             if alone:
                 with self._lock:
                     self._busy.remove(mine)
+
+    def next_data(self, at: int) -> int:
+        """Where the first byte from here on is that was ever written, as far as the file system can tell."""
+        if _SEEK_DATA is None:
+            return at
+        try:
+            return os.lseek(self.fd, at, _SEEK_DATA)
+        except OSError as error:
+            return _CLAIMS if error.errno == errno.ENXIO else at  # nothing follows; or it does not tell
+
+    def _hash(self, at: int, size: int) -> bytes:
+        """The hash of what is there; of nothing where the file ends before."""
+        hasher = blake3()
+        end = at + size
+        while at < end:
+            piece = pread(self.fd, min(_PIECE, end - at), at)
+            if not piece:
+                return b""
+            hasher.update(piece)
+            at += len(piece)
+        return hasher.digest()
 
     def _touches(self, at: int, size: int) -> bool:
         """Whether some of this range is held: an index that knows another block there contradicts itself."""

@@ -74,7 +74,7 @@ class Cipher:
             raise DamageError(f"{key} is encrypted in another way ({version})", hint=_HINT)
         return size
 
-    def open_chunks(self, key: str, first: int, stored: bytes) -> bytes:
+    def open_chunks(self, key: str, first: int, stored: Data) -> bytes:
         """The plain bytes of whole chunks, of which ``first`` is the number of the first. Raises `DamageError`."""
         aead = self._of(key)
         view = memoryview(stored)

@@ -23,7 +23,7 @@ import zstandard
 from blake3 import blake3
 
 from flyteplugins_vol.errors import DamageError, IndexDamagedError, NewerFormatError, PackDamagedError
-from flyteplugins_vol.store.base import ObjectStore
+from flyteplugins_vol.store.base import Data, ObjectStore
 
 PACK = b"P"
 INDEX = b"I"
@@ -79,30 +79,33 @@ def tail_size(count: int) -> int:
     return count * ENTRY_SIZE + TRAILER_SIZE
 
 
-def block_hash(plain: bytes | memoryview) -> bytes:
+def block_hash(plain: Data) -> bytes:
     """The 32-byte BLAKE3 hash that names a block or segment."""
     return blake3(plain).digest()
 
 
-def encode(plain: bytes) -> tuple[int, bytes]:
+def encode(plain: Data) -> tuple[int, Data]:
     """``(codec, stored bytes)`` of plain bytes, compressed where it pays."""
     packed = _compressor().compress(plain)
     return (ZSTD, packed) if len(packed) <= len(plain) * _WORTH_IT else (PLAIN, plain)
 
 
-def decode(entry: Entry, stored: bytes | memoryview) -> bytes:
-    """The plain bytes of an entry, checked against its hash. Raises `DamageError` if they are not what was written."""
+def decode(entry: Entry, stored: Data) -> Data:
+    """The plain bytes of an entry, checked against its hash. Raises `DamageError` if they are not what was written.
+
+    Of an entry that is not compressed they are ``stored`` itself: a copy of 4 MiB costs more than its hash.
+    """
     if len(stored) != entry.stored:
         raise DamageError(f"{len(stored)} bytes where {entry.stored} were stored")
     if entry.size > MAX_PLAIN:  # an entry may also come from an index, where no footer bounds it
         raise DamageError(f"it claims {entry.size} bytes")
-    plain = bytes(stored) if entry.codec == PLAIN else _decompress(entry, stored)
+    plain = stored if entry.codec == PLAIN else _decompress(entry, stored)
     if len(plain) != entry.size or block_hash(plain) != entry.hash:
         raise DamageError(f"content does not match its hash {entry.hash.hex()[:16]}…")
     return plain
 
 
-def build(kind: bytes, bodies: Sequence[tuple[bytes, int, int, bytes]], *, nonce: bytes | None = None) -> Container:
+def build(kind: bytes, bodies: Sequence[tuple[bytes, int, int, Data]], *, nonce: bytes | None = None) -> Container:
     """Make a container of ``(hash, plain size, codec, stored bytes)`` entries, in order.
 
     Each plain size is 1 byte to 4 MiB. ``nonce`` is 16 bytes, random unless a test wants the same object twice.
@@ -141,7 +144,7 @@ def count_of(kind: bytes, tail: bytes) -> int:
     return _trailer(kind, tail)[0]
 
 
-def parse_footer(kind: bytes, name: str, tail: bytes) -> tuple[Entry, ...]:
+def parse_footer(kind: bytes, name: str, tail: Data) -> tuple[Entry, ...]:
     """Entries from the end of a container (footer and trailer at least), checked against its name."""
     count, stored = _trailer(kind, tail)
     need = tail_size(count)
@@ -164,7 +167,7 @@ def parse_footer(kind: bytes, name: str, tail: bytes) -> tuple[Entry, ...]:
     return tuple(entries)
 
 
-def _trailer(kind: bytes, tail: bytes) -> tuple[int, int]:
+def _trailer(kind: bytes, tail: Data) -> tuple[int, int]:
     if len(tail) < TRAILER_SIZE:
         raise _damaged(kind, "", "it is shorter than a trailer")
     _, count, found, version, flags, stored, magic = _TRAILER.unpack_from(tail, len(tail) - TRAILER_SIZE)
@@ -186,7 +189,7 @@ def _damaged(kind: bytes, name: str, why: str) -> DamageError:
     return cls(f"damaged {label}: {why}", hint="restore the object from a copy of the store, or use another version")
 
 
-def _name(tail: bytes) -> str:
+def _name(tail: Data) -> str:
     return blake3(tail).hexdigest()
 
 
@@ -198,7 +201,7 @@ def _compressor() -> zstandard.ZstdCompressor:
     return cast(zstandard.ZstdCompressor, found)
 
 
-def _decompress(entry: Entry, stored: bytes | memoryview) -> bytes:
+def _decompress(entry: Entry, stored: Data) -> bytes:
     try:
         # In one go, into a buffer of the size that frame and footer agree on: a frame that lies finds no room.
         if _declared(stored) != entry.size:
@@ -208,6 +211,6 @@ def _decompress(entry: Entry, stored: bytes | memoryview) -> bytes:
         raise DamageError(f"cannot decompress: {error}") from error
 
 
-def _declared(stored: bytes | memoryview) -> int:
+def _declared(stored: Data) -> int:
     size = zstandard.get_frame_parameters(bytes(stored[:18])).content_size
     return MAX_PLAIN + 1 if size in (zstandard.CONTENTSIZE_UNKNOWN, zstandard.CONTENTSIZE_ERROR) else size

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from .base import ObjectStore, Tagged
 from .wrapper import Wrapper
@@ -55,7 +55,7 @@ class Counting(Wrapper):
         return answer
 
 
-def _size(answer: Any) -> int:
+def _size(answer: object) -> int:
     if isinstance(answer, Tagged):
-        return len(answer.data)
-    return len(answer) if isinstance(answer, bytes) else 0
+        answer = answer.data
+    return len(cast("bytes", answer)) if isinstance(answer, (bytes, memoryview)) else 0

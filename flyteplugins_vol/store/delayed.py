@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 from .base import ObjectStore, Tagged
 from .wrapper import Wrapper
@@ -34,7 +34,7 @@ class Delayed(Wrapper):
         return answer
 
 
-def _size(answer: Any) -> int:
+def _size(answer: object) -> int:
     if isinstance(answer, Tagged):
-        return len(answer.data)
-    return len(answer) if isinstance(answer, bytes) else 0
+        answer = answer.data
+    return len(cast("bytes", answer)) if isinstance(answer, (bytes, memoryview)) else 0

@@ -48,7 +48,7 @@ class Doubting(Wrapper):
     def get(self, key: str) -> bytes | None:
         return self._insist(lambda: self.inner.get(key))
 
-    def get_range(self, key: str, offset: int, size: int) -> bytes | None:
+    def get_range(self, key: str, offset: int, size: int) -> Data | None:
         return self._insist(lambda: self.inner.get_range(key, offset, size))
 
     def get_tail(self, key: str, size: int) -> bytes | None:

@@ -28,7 +28,7 @@ class Wrapper(ObjectStore):
     def get(self, key: str) -> bytes | None:
         return self.around("get", key, lambda: self.inner.get(key))
 
-    def get_range(self, key: str, offset: int, size: int) -> bytes | None:
+    def get_range(self, key: str, offset: int, size: int) -> Data | None:
         return self.around("get_range", key, lambda: self.inner.get_range(key, offset, size))
 
     def get_tail(self, key: str, size: int) -> bytes | None:

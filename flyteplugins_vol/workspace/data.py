@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from flyteplugins_vol.index.blocks import BlockRow
-from flyteplugins_vol.index.extents import STAGED, Extent, covered, cut, put, within
+from flyteplugins_vol.index.extents import STAGED, Extent, cut, put, within
 from flyteplugins_vol.index.index import Index
 from flyteplugins_vol.index.windows import Window
 from flyteplugins_vol.model import BLOCK_SIZE, Inode
 from flyteplugins_vol.store.cache import BlockCache, BlockRef
 from flyteplugins_vol.store.container import Entry
-from flyteplugins_vol.store.fetch import Line, Miss
+from flyteplugins_vol.store.fetch import WHOLE, Line, Miss
+from flyteplugins_vol.workspace.piped import Bytes, Piped
 from flyteplugins_vol.workspace.sealing import (
     PACK_BLOCKS,
     PACK_TARGET,
@@ -29,7 +30,12 @@ from flyteplugins_vol.workspace.staging import Staging
 MAX_SIZE = (1 << 63) - 1
 _LINE = 1 << 20  # bytes of a pack that come in together
 _LINE_BLOCKS = 4096  # most blocks of one line
-_AHEAD = 6  # windows or lines that a sequential reader is kept ahead
+_AHEAD = 16  # windows that a sequential reader is kept ahead at most
+_FIRST_AHEAD = 2  # and at first; doubled with each window that it enters
+_STREAMS = 1024  # sequential readers that are followed
+_SMALL = 32  # blocks of a pack of small files, half a MiB each
+_RECENT = 32  # packs that were missed last
+_ON_ITS_WAY = 16  # misses in a pack after all of it was asked for, for which it is not looked up again
 _RIPE = 3.0  # seconds without a write
 _FULL_RIPE = 0.5  # the same for a full window, which nobody is likely to write to again
 _PRESSURE = 512 << 20  # unsealed bytes from which on a full window is ripe at once: a burst is not slowed by sealing
@@ -47,8 +53,9 @@ class FileData:
         self._ripe = _RIPE if ripe is None else ripe
         self._dirty: dict[Window, None] = {}  # windows to seal, the longest dirty first
         self._in_jobs = 0  # staged bytes that seal jobs are at work on
-        self._sequential: dict[int, int] = {}  # file → window that a sequential reader enters next
-        self._last_line: tuple[str, int] = ("", -1)
+        self._sequential: dict[tuple[int, int], int] = {}  # file and next window of a reader → windows it came through
+        self._missed: dict[str, int] = {}  # pack → line, or negative: misses to come while all of it is on its way
+        self._scan_enters = ""  # the pack that a scan over small files comes to next
         self.prefetch: Callable[[Miss], None] | None = None
         if staging is not None:
             for window in index.windows.staged_windows():
@@ -92,7 +99,7 @@ class FileData:
             data = self._read_extent(extent)
             if isinstance(data, bytes):
                 parts.append(data)
-            elif (data.pack, data.offset // _LINE) not in lines:
+            elif (data.pack, data.offset // _LINE) not in lines and (data.pack, WHOLE) not in lines:
                 line = self._line(data)
                 lines[line.key] = line
             at = extent[1]
@@ -113,15 +120,44 @@ class FileData:
         return data
 
     def _line(self, row: BlockRow) -> Line:
-        """The block and its neighbours in the pack. A scan over small files asks for the next lines as well."""
+        """The block and its neighbours in the pack. When two of its lines are wanted, the others are too.
+
+        The rest of a pack of small files comes in with one request. A reader who goes on to the next pack gets that at
+        once, and the one after it is on its way.
+        """
         number = row.offset // _LINE
-        if (row.pack, number - 1) == self._last_line and self.prefetch is not None:
-            for ahead in range(number + 1, number + 1 + _AHEAD):
-                line = self._line_at(row, ahead)
-                if line.blocks:
-                    self.prefetch(Miss((line,)))
-        self._last_line = (row.pack, number)
+        if len(self._missed) > _RECENT:
+            del self._missed[next(iter(self._missed))]
+        before = self._missed.pop(row.pack, number)
+        mark = number if before >= 0 else before + 1
+        if (before >= 0 and before != number) or row.pack == self._scan_enters:
+            whole = self._whole(row)
+            if len(whole.blocks) >= _SMALL:
+                self._missed[row.pack] = -_ON_ITS_WAY
+                return whole
+            if self.prefetch is not None:
+                absent = (ref for ref in whole.blocks if not self._cache.expect(ref.pack, ref.at, ref.entry.size))
+                others = {ref.entry.offset // _LINE for ref in absent} - {number}
+                self.prefetch(Miss(tuple(self._line_at(row, other) for other in sorted(others))))
+        self._missed[row.pack] = mark
         return self._line_at(row, number)
+
+    def _whole(self, row: BlockRow) -> Line:
+        line, following = self._pack_of(row)
+        if len(line.blocks) < _SMALL:
+            return line
+        if following is not None and row.pack == self._scan_enters and self.prefetch is not None:
+            ahead, following = self._pack_of(following)
+            if len(ahead.blocks) >= _SMALL:
+                self.prefetch(Miss((ahead,)))
+        self._scan_enters = following.pack if following is not None else ""
+        return line
+
+    def _pack_of(self, row: BlockRow) -> tuple[Line, BlockRow | None]:
+        """All of a pack, and a block of the next one."""
+        rows = self._blocks.near(row, 0, MAX_SIZE, _LINE_BLOCKS)
+        line = Line((row.pack, WHOLE), tuple(_ref(near) for near in rows))
+        return line, self._blocks.after(rows[-1].id)
 
     def _line_at(self, row: BlockRow, number: int) -> Line:
         rows = self._blocks.near(row, number * _LINE, (number + 1) * _LINE, _LINE_BLOCKS)
@@ -131,44 +167,46 @@ class FileData:
         """A reader that enters one window after the other finds the next ones on their way."""
         if self._windows.crowded:  # a read-only workspace has no other moment to bound its memory
             self._windows.trim()
-        if self.prefetch is None:
+        if self.prefetch is None or inode.size <= BLOCK_SIZE:
             return
-        expected = self._sequential.get(inode.ino)
-        if len(self._sequential) > 1024:
+        if len(self._sequential) > _STREAMS:
             self._sequential.clear()
-        self._sequential[inode.ino] = number + 1
-        if number and expected != number:
+        run = self._sequential.pop((inode.ino, number), -1 if number else 0)
+        self._sequential[inode.ino, number + 1] = run + 1
+        if run < 0:
             return
         last = (inode.size - 1) // BLOCK_SIZE
-        ahead = range(number + 1, number + 1 + _AHEAD) if expected != number else (number + _AHEAD,)
-        for window in ahead:
-            if window > last:
-                break
-            found = self._read_absent(inode.ino, window)
+        asked = number - 1 + _reach(run - 1) if run else number
+        for window in range(asked + 1, min(last, number + _reach(run)) + 1):
+            found = self._read_absent(inode.ino, window, soon=True)
             if found:
                 self.prefetch(Miss(tuple(found)))
 
     def absent(self, inode: Inode, number: int, count: int) -> tuple[int | None, Miss | None]:
-        """What of ``count`` windows from ``number`` on has to be fetched; and the number of the next one, if any."""
-        end = min(number + count, -(-inode.size // BLOCK_SIZE))
-        lines = {line.key: line for window in range(number, end) for line in self._read_absent(inode.ino, window)}
-        going_on = end if end * BLOCK_SIZE < inode.size else None
+        """What of the first ``count`` windows from ``number`` on with extents is to be fetched; and where to go on."""
+        if self._windows.crowded:
+            self._windows.trim()
+        last = (inode.size - 1) // BLOCK_SIZE
+        windows = [window for window in self._windows.first_filled(inode.ino, number, count) if window <= last]
+        lines = {line.key: line for window in windows for line in self._read_absent(inode.ino, window)}
+        going_on = windows[-1] + 1 if len(windows) == count else None
         return going_on, Miss(tuple(lines.values())) if lines else None
 
-    def _read_absent(self, ino: int, number: int) -> list[Line]:
+    def _read_absent(self, ino: int, number: int, *, soon: bool = False) -> list[Line]:
+        """What of a window is not in the cache; what is there is read from the disk by the time that it is wanted."""
         lines: dict[tuple[str, int], Line] = {}
         for extent in self._windows.get(ino, number).extents:
             if extent[2] == STAGED:
                 continue
             row = self._blocks.get(extent[2])
             key = (row.pack, row.offset // _LINE)
-            if key not in lines and self._cache.read(row.pack, row.at, row.size, 0, 1) is None:
+            if key not in lines and not self._cache.expect(row.pack, row.at, row.size, soon=soon):
                 lines[key] = self._line_at(row, key[1])
         return list(lines.values())
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
-    def write(self, inode: Inode, offset: int, data: bytes | memoryview) -> int:
+    def write(self, inode: Inode, offset: int, data: Bytes) -> int:
         """Append to Staging and point the extents at it; returns the bytes taken, fewer if the disk is full by then.
 
         On an OSError nothing has changed.
@@ -184,12 +222,12 @@ class FileData:
         if offset // BLOCK_SIZE == (end - 1) // BLOCK_SIZE:
             self._stage(inode, offset, data, now)
         else:
-            end = self._stage_parts(inode, offset, memoryview(data), now)
+            end = self._stage_parts(inode, offset, memoryview(data) if isinstance(data, bytes) else data, now)
         if end > inode.size:
             self.resize(inode, end)
         return end - offset
 
-    def _stage_parts(self, inode: Inode, offset: int, data: memoryview, now: float) -> int:
+    def _stage_parts(self, inode: Inode, offset: int, data: memoryview | Piped, now: float) -> int:
         """Stage what lies in several windows, one after the other; returns where it had to stop."""
         at, end = offset, offset + len(data)
         try:
@@ -202,13 +240,13 @@ class FileData:
                 raise
         return at
 
-    def _stage(self, inode: Inode, start: int, data: bytes | memoryview, now: float) -> None:
+    def _stage(self, inode: Inode, start: int, data: Bytes, now: float) -> None:
         assert self._staging is not None
         size = len(data)
         pos = self._staging.append(data)
         window = self._windows.get(inode.ino, start // BLOCK_SIZE)
         replaced = put(window.extents, (start, start + size, STAGED, pos))
-        inode.allocated += size - self._release(replaced)
+        inode.allocated += size - self._release(replaced) if replaced else size
         window.written = now
         self._windows.changed(window)
         self._dirty[window] = None
@@ -303,7 +341,6 @@ class FileData:
     def purge(self, inode: Inode) -> None:
         """Forget all extents of a file that is gone."""
         self._drop(inode.ino, 0, 0)
-        self._sequential.pop(inode.ino, None)
 
     def _drop(self, ino: int, first: int, allocated: int) -> int:
         """Forget windows from a number on; returns the bytes that they covered (of ``allocated`` in all)."""
@@ -317,10 +354,12 @@ class FileData:
     def _release(self, extents: list[Extent]) -> int:
         """Give staged bytes back to Staging; returns the bytes that the extents covered."""
         assert self._staging is not None
+        freed = 0
         for start, end, block, pos in extents:
+            freed += end - start
             if block == STAGED:
                 self._staging.free(pos, end - start)
-        return covered(extents)
+        return freed
 
     # -- sealing: the owner's side ---------------------------------------------------------------------------------
 
@@ -360,11 +399,13 @@ class FileData:
                 return None
         if not picked:
             return None
+        reader = self._staging.reader(
+            run[0] for piece in pieces for run in piece.runs
+        )  # may fail: nothing is begun yet
         for window in picked:
             window.sealing = True
             del self._dirty[window]
         self._in_jobs += size
-        reader = self._staging.reader(run[0] for piece in pieces for run in piece.runs)
         return SealJob(pieces, reader, size, picked)
 
     def settle_known(self, job: SealJob, hashes: Sequence[bytes]) -> list[int]:
@@ -410,6 +451,11 @@ class FileData:
             if taken:  # nothing is left of a window whose file was deleted
                 self._release(taken)
                 self._windows.changed(window)
+
+
+def _reach(run: int) -> int:
+    """How many windows ahead of a reader that came through so many."""
+    return min(_AHEAD, _FIRST_AHEAD << min(run, 10))
 
 
 def _ref(row: BlockRow) -> BlockRef:

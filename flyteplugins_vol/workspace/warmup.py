@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, Future
 
 from flyteplugins_vol.errors import VolumeError
 from flyteplugins_vol.model import Inode
@@ -16,7 +19,8 @@ from flyteplugins_vol.workspace.workspace import Workspace
 log = logging.getLogger(__name__)
 
 _PAGE = 1000  # entries listed at a time, so that the owner is never held for long
-_WINDOWS = 16  # windows looked at in one go: 64 MiB of a file
+_WINDOWS = 4  # windows with content looked at in one go: 16 MiB of a file; what is a hole costs nothing
+_UNDER_WAY = 4  # of those at once, so that no request waits for the last of others
 
 
 def warm_in_background(workspace: Workspace, call: Call, fetcher: Fetcher, paths: Sequence[str]) -> threading.Thread:
@@ -26,7 +30,9 @@ def warm_in_background(workspace: Workspace, call: Call, fetcher: Fetcher, paths
         try:
             for path in paths:
                 warm(workspace, call, fetcher, path)
-        except (VolumeError, OSError, RuntimeError) as error:  # RuntimeError: the mount ended meanwhile
+        # RuntimeError, CancelledError: the mount ended meanwhile; SQLite's: it shows another version by now, which is
+        # warmed by itself
+        except (VolumeError, OSError, RuntimeError, CancelledError, sqlite3.ProgrammingError) as error:
             log.info("warm-up ended early: %s", error)
 
     thread = threading.Thread(target=work, name="warmup", daemon=True)
@@ -40,12 +46,17 @@ def warm(workspace: Workspace, call: Call, fetcher: Fetcher, path: str) -> None:
     if start is None:
         log.warning("warm-up: there is no %s in this version", path)
         return
+    under_way: deque[Future[None]] = deque()
     for inode in _files(workspace, call, start):
         number = 0
         while number is not None:
             number, miss = call(workspace.absent, inode.ino, number, _WINDOWS)
             if miss is not None:
-                fetcher.fetch(miss).result()
+                under_way.append(fetcher.fetch(miss))
+            if len(under_way) > _UNDER_WAY:
+                under_way.popleft().result()
+    for future in under_way:
+        future.result()
 
 
 def _files(workspace: Workspace, call: Call, start: Inode) -> Iterator[Inode]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -223,3 +227,103 @@ def test_open_mirrors_are_bounded_and_their_descriptors_closed(tmp_path: Path, m
     assert len(os.listdir("/proc/self/fd")) <= before + 4
     cache.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_who_claims_what_another_process_fetches_waits_for_it(tmp_path: Path) -> None:
+    one, other = BlockCache(str(tmp_path)), BlockCache(str(tmp_path))
+    order: list[str] = []
+    waiting = threading.Event()
+
+    def second() -> None:
+        waiting.set()
+        with other.claim(PACKS[0], 5_000, 20_000):
+            order.append("granted")
+            assert other.admit(ref(PACKS[0], 0, block(1)))
+
+    thread = threading.Thread(target=second)
+    with one.claim(PACKS[0], 0, 10_000):
+        thread.start()
+        assert waiting.wait(10)
+        with other.claim(PACKS[0], 20_000, 30_000), other.claim(PACKS[1], 0, 10_000):
+            order.append("elsewhere")
+        one.put(PACKS[0], 0, [block(1)])
+        order.append("done")
+    thread.join()
+    assert order == ["elsewhere", "done", "granted"]
+    one.close()
+    other.close()
+
+
+def test_a_claim_ends_with_its_process(cache: BlockCache, tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    ours, theirs = fork.Pipe()
+    child = fork.Process(target=_claim_and_say_so, args=(str(tmp_path), theirs))
+    child.start()
+    assert ours.poll(10)
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    before = time.monotonic()
+    with cache.claim(PACKS[0], 0, 10_000):
+        assert time.monotonic() - before < 5
+
+
+def _claim_and_say_so(directory: str, pipe: Any) -> None:
+    with BlockCache(directory).claim(PACKS[0], 0, 10_000):
+        pipe.send("claimed")
+        signal.pause()
+
+
+def test_nobody_waits_for_ever_for_a_process_that_is_stopped(
+    cache: BlockCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_module, "_CLAIM_SECONDS", 0.05)
+    stopped = BlockCache(str(tmp_path))
+    with stopped.claim(PACKS[0], 0, 10_000):
+        with cache.claim(PACKS[0], 0, 10_000):
+            cache.put(PACKS[0], 0, [block(1)])
+        with cache.claim(PACKS[0], 0, 10_000):  # and the one who was late takes nobody's claim along
+            pass
+        assert cache.read(PACKS[0], 0, 10_000, 0, 10_000) == block(1)
+    stopped.close()
+
+
+def test_a_full_disk_claims_nothing_and_fetches_all_the_same(
+    cache: BlockCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_module.os, "open", full)
+        with cache.claim(PACKS[0], 0, 10_000):
+            cache.put(PACKS[0], 0, [block(1)])
+    assert cache.read(PACKS[0], 0, 10_000, 0, 10_000) == block(1)
+
+
+def test_a_view_of_something_larger_is_kept_without_the_rest(
+    cache: BlockCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, data: object, at: int) -> int:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(cache_module.os, "pwrite", full)
+    larger = block(1, 100_000)
+    cache.put(PACKS[0], 0, [memoryview(larger)[:10], memoryview(larger)[10:30]])
+    assert {type(plain) for plain in cache._overflow.values()} == {bytes}
+    assert cache.read(PACKS[0], 10, 20, 0, 20) == larger[10:30]
+
+
+def test_what_is_absent_of_many_blocks(cache: BlockCache, tmp_path: Path) -> None:
+    blocks = [block(number, 5_000) for number in range(40)]
+    refs = [ref(PACKS[0], 5_000 * number, plain) for number, plain in enumerate(blocks)]
+    assert cache.absent(refs) == refs
+    there = {0, 1, 2, 17, 18, 39}
+    for number in there:
+        cache.put(PACKS[0], 5_000 * number, [blocks[number]])
+    assert cache.absent(refs) == [wanted for number, wanted in enumerate(refs) if number not in there]
+    other = BlockCache(str(tmp_path))
+    assert other.absent(refs[::-1]) == [wanted for number, wanted in enumerate(refs) if number not in there][::-1]
+    assert other.read(PACKS[0], 85_000, 5_000, 0, 5_000) == blocks[17]
+    assert cache.absent([]) == []
+    other.close()

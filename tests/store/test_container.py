@@ -57,14 +57,19 @@ def test_what_goes_in_comes_out(blocks: list[bytes], kind: bytes) -> None:
 
 @given(BLOCKS.filter(bool), st.data())
 @settings(deadline=None)
-def test_a_flipped_bit_is_noticed_wherever_it_is(blocks: list[bytes], data: st.DataObject) -> None:
+def test_a_flipped_bit_is_noticed_or_changes_nothing(blocks: list[bytes], data: st.DataObject) -> None:
+    """A frame of Zstandard has a bit in its header that means nothing; there is no other."""
     made = packed(blocks)
     bit = data.draw(st.integers(8 * HEADER_SIZE, 8 * len(made.data) - 1))
     altered = bytearray(made.data)
     altered[bit // 8] ^= 1 << bit % 8
-    with pytest.raises((DamageError, NewerFormatError)):
-        for entry in parse_footer(PACK, made.name, bytes(altered)):
-            decode(entry, bytes(altered[entry.offset : entry.offset + entry.stored]))
+    try:
+        entries = parse_footer(PACK, made.name, bytes(altered))
+        found = [decode(entry, bytes(altered[entry.offset : entry.offset + entry.stored])) for entry in entries]
+    except (DamageError, NewerFormatError):
+        return
+    assert found == blocks
+    assert any(bit == 8 * (entry.offset + 4) + 4 and entry.codec == ZSTD for entry in made.entries)
 
 
 @given(BLOCKS, st.data())

@@ -13,10 +13,11 @@ from uuid import uuid4
 import pytest
 
 from flyteplugins_vol.errors import ObjectMissingError, PackDamagedError, StoreUnavailableError
+from flyteplugins_vol.store import fetch as fetch_module
 from flyteplugins_vol.store.cache import BlockCache, BlockRef
 from flyteplugins_vol.store.container import PACK, Container, block_hash, build, encode, object_key
 from flyteplugins_vol.store.faulty import Faulty
-from flyteplugins_vol.store.fetch import Fetcher, Line, Miss
+from flyteplugins_vol.store.fetch import WHOLE, Fetcher, Line, Miss
 from flyteplugins_vol.store.memory import MemoryStore
 
 BLOCKS = [random.Random(i).randbytes(1000 + i) for i in range(8)] + [bytes(5000)]
@@ -94,11 +95,11 @@ def test_only_what_is_missing_is_fetched(here: Setting) -> None:
 
 
 def test_blocks_far_apart_are_fetched_apart(here: Setting) -> None:
-    pack = here.upload([random.Random(9).randbytes(400_000) for _ in range(3)])
+    pack = here.upload([random.Random(9).randbytes(1_600_000) for _ in range(3)])
     refs = here.refs(pack)
     here.fetcher.fetch(Miss((Line((pack.name, 0), (refs[0], refs[2])),))).result(10)
     assert here.gets() == 2
-    assert here.fetcher.fetched_bytes == 800_000
+    assert here.fetcher.fetched_bytes == 3_200_000
 
 
 def test_one_get_for_two_readers_who_want_the_same_line_at_once(here: Setting) -> None:
@@ -218,3 +219,102 @@ def test_everything_under_way_is_forgotten_in_the_end(here: Setting) -> None:
     here.fetcher.close()
     state: Any = here.fetcher
     assert state._under_way == {}
+
+
+def other_packs(here: Setting, count: int) -> list[Miss]:
+    misses: list[Miss] = []
+    for number in range(count):
+        pack = here.upload([b"%04d" % number * 100])
+        misses.append(Miss((Line((pack.name, 0), tuple(here.refs(pack))),)))
+    return misses
+
+
+def test_a_reader_who_waits_comes_before_what_is_fetched_ahead(here: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch_module, "_AHEAD", 2)
+    gate = threading.Event()
+
+    def slow(data: bytes) -> bytes:
+        assert gate.wait(10)
+        return data
+
+    first, second, third, fourth = other_packs(here, 4)
+    for miss in (first, second):
+        here.store.alter("get_range", object_key(PACK, miss.lines[0].key[0]), slow)
+    for miss in (first, second, third, fourth):
+        here.fetcher.prefetch(miss)
+    here.fetcher.fetch(fourth).result(10)
+    here.bring(0)
+    assert here.gets() <= 4, "the third waits until one of the first two is there"
+    gate.set()
+    for miss in (first, second, third):
+        here.fetcher.fetch(miss).result(10)
+    assert here.gets() == 5
+
+
+def test_prefetches_that_nobody_came_for_are_dropped_from_the_oldest_on(
+    here: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch_module, "_AHEAD", 0)
+    monkeypatch.setattr(fetch_module, "_LATER", 3)
+    misses = other_packs(here, 5)
+    for miss in misses:
+        here.fetcher.prefetch(miss)
+    state: Any = here.fetcher
+    assert list(state._later) == [miss.lines[0].key for miss in misses[2:]]
+
+
+def test_a_whole_pack_waits_for_those_of_its_lines_that_are_under_way(here: Setting) -> None:
+    gate = threading.Event()
+    arrived = threading.Event()
+
+    def slow(data: bytes) -> bytes:
+        arrived.set()
+        assert gate.wait(10)
+        return data
+
+    here.store.alter("get_range", "*", slow)
+    part = here.fetcher.fetch(here.miss(0, 1))
+    assert arrived.wait(10)
+    whole = here.fetcher.fetch(Miss((Line((here.pack.name, WHOLE), tuple(here.refs())),)))
+    later = here.fetcher.fetch(Miss((Line((here.pack.name, 7), (here.refs()[5],)),)))
+    gate.set()
+    for future in (part, whole, later):
+        future.result(10)
+    assert here.gets() == 2
+    assert here.fetcher.fetched_bytes == sum(entry.stored for entry in here.pack.entries)
+
+
+def test_memory_of_requests_under_way_is_bounded(here: Setting) -> None:
+    gate = threading.Event()
+    arrived = threading.Event()
+
+    def slow(data: bytes) -> bytes:
+        arrived.set()
+        assert gate.wait(10)
+        return data
+
+    state: Any = here.fetcher
+    first, second, third = other_packs(here, 3)  # each of 400 bytes, or less where they are compressed
+    size = first.lines[0].blocks[0].entry.stored
+    state._left = size + size // 2
+    here.store.alter("get_range", "*", slow)
+    one = here.fetcher.fetch(first)
+    assert arrived.wait(10)
+    others = [here.fetcher.fetch(miss) for miss in (second, third)]
+    assert here.gets() == 1
+    gate.set()
+    for future in (one, *others):
+        future.result(10)
+    assert state._left == size + size // 2
+
+
+def test_damage_in_one_request_of_a_line_leaves_the_others_what_they_came_for(here: Setting) -> None:
+    blocks = [random.Random(number).randbytes(1_600_000) for number in range(3)]
+    pack = here.upload(blocks)
+    refs = here.refs(pack)
+    key = object_key(PACK, pack.name)
+    here.store.inner.delete(key)
+    assert here.store.inner.create(key, flipped(500)(pack.data))
+    with pytest.raises(PackDamagedError):
+        here.fetcher.fetch(Miss((Line((pack.name, 0), (refs[0], refs[2])),))).result(10)
+    assert here.cache.read(pack.name, refs[2].at, 1_600_000, 0, 1_600_000) == blocks[2]
