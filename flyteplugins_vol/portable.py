@@ -35,6 +35,7 @@ _NO_LOCKS = SimpleNamespace(
 fcntl: Any = _fcntl or _NO_LOCKS
 """The module; where there is none, locks that keep nobody out: only mounts would need them."""
 
+_WORKSPACES = ("workspaces", "unmounted", "mounts")  # what a cache directory has directories of
 _DIRECTORY: int = getattr(os, "O_DIRECTORY", 0)
 _POSITIONED = hasattr(os, "pread")
 _moving = threading.Lock()
@@ -69,6 +70,14 @@ def fchmod(fd: int, mode: int) -> None:
         os.fchmod(fd, mode)
 
 
+def memory_bytes() -> int:
+    """Bytes of this machine's memory, or more than any has where that cannot be told."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 1 << 62
+
+
 def make_private(path: str) -> None:
     """Make a directory and its parents, where they are missing, so that only this user can enter. Raises OSError."""
     missing: list[str] = []
@@ -89,6 +98,17 @@ def private_opener(path: str, flags: int) -> int:
     return os.open(path, flags | OPEN_FLAGS, 0o600)
 
 
+def make_workspace(path: str) -> None:
+    """`make_private`, for a directory below one of our names: who owned that could put another one in its place.
+
+    Raises as `private_directory`.
+    """
+    above = os.path.dirname(path)
+    if os.path.basename(above) in _WORKSPACES:
+        private_directory(above)
+    make_private(path)
+
+
 def private_directory(path: str, *, ours: bool = True) -> None:
     """A directory that no other user can enter, made if it is missing.
 
@@ -102,6 +122,12 @@ def private_directory(path: str, *, ours: bool = True) -> None:
     if status.st_uid not in (user, 0):
         raise LocalDirectoryError(
             f"{path} belongs to user {status.st_uid}, and this is user {user}",
+            hint="remove it, or give cache_dir= and meta_dir= on another place",
+        )
+    link = os.lstat(path.rstrip("/") or "/")
+    if link.st_uid not in (user, 0):  # a link, which could lead to a directory of ours that is for something else
+        raise LocalDirectoryError(
+            f"{path} was put there by user {link.st_uid}, and this is user {user}",
             hint="remove it, or give cache_dir= and meta_dir= on another place",
         )
     if ours and status.st_uid == user and status.st_mode & 0o077:

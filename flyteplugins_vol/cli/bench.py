@@ -50,7 +50,8 @@ def bench(options: Options, full: bool, size: int, files: int) -> int | None:
 
 def _measure(store: str, scratch: Path, size: int, files: int) -> list[tuple[str, float, str]]:
     from flyteplugins_vol.cli.addresses import opened_store
-    from flyteplugins_vol.history.volumes import VolumeEntry, delete_volume
+    from flyteplugins_vol.history.deletion import delete_volume
+    from flyteplugins_vol.history.volumes import VolumeEntry
 
     volume = Volume.new("bench", store)
     large, small = os.urandom(size), os.urandom(1024)

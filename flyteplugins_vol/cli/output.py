@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flyteplugins_vol.cli.errors import Failure
+from flyteplugins_vol.history.lease_wait import LeaseWait
 from flyteplugins_vol.human import shown
 from flyteplugins_vol.io import Volume
 from flyteplugins_vol.io.info import FileInfo
@@ -106,6 +107,17 @@ class Bar:
             self._progress.update(self._task, completed=event["done"], total=event["total"])
         if event.get("phase") in ("index", "version"):
             self._progress.update(self._task, description=f"publishing the {event['phase']}")
+
+
+class Waiting(LeaseWait):
+    """Says whose lease is watched, and for how long, while a mount waits for it."""
+
+    def __init__(self, output: Output, volume: str) -> None:
+        super().__init__(volume)
+        self._output = output
+
+    def say(self, text: str) -> None:
+        self._output.note(text)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, right: Sequence[str] = ()) -> Table:

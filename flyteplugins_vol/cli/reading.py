@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat as modes
 import sys
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from flyteplugins_vol.io import ROVolume
 from flyteplugins_vol.io.info import FileInfo
 
 _PART = 4 << 20
+_DEEPEST_JSON = 200  # levels: Python's own JSON gives up at some 450
 
 
 @click.command(short_help="List a directory.")
@@ -178,24 +180,38 @@ def _long(info: FileInfo, several: bool) -> tuple[str | Text, ...]:
 def _branches(
     version: ROVolume, path: str, depth: int | None, directories: bool, prefix: str
 ) -> Iterator[tuple[str, FileInfo]]:
-    if depth == 0:
-        return
-    found = [info for info in version.ls.sync(path) if info.is_dir or not directories]
-    for number, info in enumerate(found, 1):
-        last = number == len(found)
-        yield prefix + ("└── " if last else "├── "), info
-        if info.is_dir:
-            below = None if depth is None else depth - 1
-            yield from _branches(version, info.path, below, directories, prefix + ("    " if last else "│   "))
+    levels = [(prefix, _shown_in(version, path, directories))]
+    while levels:
+        prefix, found = levels[-1]
+        if not found:
+            levels.pop()
+            continue
+        info = found.popleft()
+        yield prefix + ("├── " if found else "└── "), info
+        if info.is_dir and (depth is None or len(levels) < depth):
+            levels.append((prefix + ("│   " if found else "    "), _shown_in(version, info.path, directories)))
+
+
+def _shown_in(version: ROVolume, path: str, directories: bool) -> deque[FileInfo]:
+    return deque(info for info in version.ls.sync(path) if info.is_dir or not directories)
 
 
 def _nested(version: ROVolume, info: FileInfo, depth: int | None, directories: bool) -> dict[str, Any]:
-    wire = file_wire(info)
-    if info.is_dir and depth != 0:
-        below = None if depth is None else depth - 1
-        children = [child for child in version.ls.sync(info.path) if child.is_dir or not directories]
-        wire["children"] = [_nested(version, child, below, directories) for child in children]
-    return wire
+    top = file_wire(info)
+    todo = [(top, info, 0)]
+    while todo:
+        wire, info, level = todo.pop()
+        if not info.is_dir or level == depth:
+            continue
+        if level == _DEEPEST_JSON:
+            raise UsageError(
+                f"{shown(info.path)} is {level} levels down: JSON nested that deep is read by no library",
+                hint="--depth goes no deeper than you say; or `flytevol ls -r --json` gives a flat list",
+            )
+        children = [(file_wire(child), child, level + 1) for child in _shown_in(version, info.path, directories)]
+        wire["children"] = [child for child, _, _ in children]
+        todo += children
+    return top
 
 
 def _stream(version: ROVolume, path: str) -> None:

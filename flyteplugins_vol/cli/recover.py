@@ -14,7 +14,7 @@ from flyteplugins_vol.cli.errors import AmbiguousError, NotFoundError
 from flyteplugins_vol.cli.mounting import Mounted
 from flyteplugins_vol.cli.mounts import serve
 from flyteplugins_vol.cli.options import Options, common
-from flyteplugins_vol.cli.output import table, version_wire
+from flyteplugins_vol.cli.output import Waiting, table, version_wire
 from flyteplugins_vol.errors import UsageError
 from flyteplugins_vol.history.record import parse_locator
 from flyteplugins_vol.human import local, shown, size
@@ -79,7 +79,8 @@ def recover(
 
 def _mounted(options: Options, one: Recoverable, directory: str, message: str | None) -> Mounted:
     volume = one.volume.sync()
-    where = volume.mount.sync(os.path.abspath(directory))
+    told = Waiting(options.output, volume.name)
+    where = volume.mount.sync(os.path.abspath(directory), progress=told)
     return Mounted(options, volume, str(where), forked=False, commits=True, message=message)
 
 

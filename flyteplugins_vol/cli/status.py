@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import Any
 
 import click
@@ -19,7 +21,7 @@ from flyteplugins_vol.cli.errors import NotFoundError
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.cli.output import table
 from flyteplugins_vol.config import cache_root
-from flyteplugins_vol.human import count, local, shown, size
+from flyteplugins_vol.human import ago, count, local, shown, size
 from flyteplugins_vol.io import RWVolume
 from flyteplugins_vol.mount.live import LiveMount, live_mounts
 
@@ -85,7 +87,11 @@ def status(
 def _note_leftovers(options: Options, roots: list[str]) -> None:
     for left in (one.left for root in roots for one in RWVolume.recoverable(root)):
         kept = f"{shown(left.volume_name)}: {count(left.files, 'file')}, {size(left.staged)} on this disk only"
-        options.output.note(f"in no version, and not mounted: {kept}, since {local(left.changed)}; flytevol recover")
+        since = f"{ago(left.changed, datetime.now(timezone.utc))} ago ({local(left.changed)})"
+        options.output.note(
+            f"in no version, and not mounted: {kept}, written {since}; `flytevol recover` lists and publishes it, "
+            f"`flytevol recover {shlex.quote(shown(left.path))} --discard` deletes it"
+        )
 
 
 def prometheus_text(wires: Sequence[dict[str, Any]]) -> str:

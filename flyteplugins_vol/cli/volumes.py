@@ -10,13 +10,12 @@ from flyteplugins_vol.cli.addresses import fork_name, is_locator, opened_store, 
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import ExistsError
 from flyteplugins_vol.cli.options import Options, common
-from flyteplugins_vol.cli.output import table, version_wire
+from flyteplugins_vol.cli.output import Waiting, table, version_wire
 from flyteplugins_vol.errors import StoreError, VolumeError
+from flyteplugins_vol.history.deletion import delete_version, delete_volume
 from flyteplugins_vol.history.record import check_name, load_record, parse_locator
 from flyteplugins_vol.history.volumes import (
     VolumeEntry,
-    delete_version,
-    delete_volume,
     find_volumes,
     follow_back,
     head,
@@ -79,11 +78,13 @@ def list_(options: Options) -> None:
 @click.command(short_help="Delete a volume, or one version.")
 @click.argument("volume", shell_complete=volume_names)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--force", is_flag=True, help="Also a volume that somebody writes to right now.")
 @common
-def delete(options: Options, volume: str, yes: bool) -> None:
+def delete(options: Options, volume: str, yes: bool, force: bool) -> None:
     """Delete a volume with all its versions, or one version of it (a locator, NAME@VERSION).
 
-    Forks and other volumes keep everything that they need. The space comes back with a later garbage collection.
+    A volume that somebody has mounted for writing, on whatever machine, is not deleted without --force. Forks and other
+    volumes keep everything that they need. The space comes back with a later garbage collection.
 
     \b
     flytevol delete old-data
@@ -101,7 +102,7 @@ def delete(options: Options, volume: str, yes: bool) -> None:
         entry = volume_at(store, volume)
         versions = list_versions(store, entry)
         _ask(yes, f"Delete volume {entry} in {store.url} with its {len(versions)} versions for ever?")
-        delete_volume(store, entry)
+        delete_volume(store, entry, force=force, tell=Waiting(output, entry.name))
     output.result({"deleted": [str(locator) for locator in versions]}, f"deleted {entry}: {len(versions)} versions")
 
 

@@ -182,6 +182,39 @@ class VolumeFileSystem(AbstractFileSystem):
         ]
         return found if detail else [info["name"] for info in found]
 
+    def walk(
+        self, path: str, maxdepth: int | None = None, topdown: bool = True, on_error: Any = "omit", **kwargs: Any
+    ) -> Any:
+        """As fsspec's own, which calls itself for each level and so ends with a RecursionError some 900 levels down."""
+        if maxdepth is not None and maxdepth < 1:
+            raise ValueError("maxdepth must be at least 1")
+        detail = kwargs.pop("detail", False)
+        todo: list[tuple[str, int, tuple[str, Any, Any] | None]] = [(self._strip_protocol(path), 1, None)]
+        while todo:
+            here, level, done = todo.pop()
+            if done is not None:  # from the bottom up: all below it came before
+                yield done
+                continue
+            try:
+                listing = self.ls(here, detail=True, **kwargs)
+            except OSError as error:
+                if on_error == "raise":
+                    raise
+                if callable(on_error):
+                    on_error(error)
+                continue
+            named = {"" if info["name"] == here else info["name"].rpartition("/")[2]: info for info in listing}
+            directories = {name: info for name, info in named.items() if info["type"] == "directory"}
+            files = {name: info for name, info in named.items() if name not in directories}
+            paths = {name: info["name"] for name, info in directories.items()}
+            found = (here, directories, files) if detail else (here, list(directories), list(files))
+            if topdown:
+                yield found
+            else:
+                todo.append((here, level, found))
+            if maxdepth is None or level < maxdepth:
+                todo.extend((paths[name], level + 1, None) for name in reversed(list(found[1])) if name in paths)
+
     def exists(self, path: str, **_: Any) -> bool:
         return self.volume.exists.sync(self._inside(path))
 

@@ -11,91 +11,31 @@ its own into the ref before it reads it. A holder that wakes up then finds a ref
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from flyteplugins_vol.errors import LeaseLostError, NewerFormatError, RecordDamagedError, StoreError, VolumeBusyError
+from flyteplugins_vol.errors import LeaseLostError, RecordDamagedError, StoreError, VolumeBusyError
+from flyteplugins_vol.history.holding import KIND, LEAP, MOST_AHEAD, Holding, lease_key, look_at_lease, nobodys
 from flyteplugins_vol.history.lease_note import LeaseNote, Released
 from flyteplugins_vol.history.processes import Process
-from flyteplugins_vol.history.record import volume_prefix
 from flyteplugins_vol.history.refs import Ref, move_ref, read_known_ref, read_ref, ref_key
+from flyteplugins_vol.history.small_objects import MAX_NUMBER, encode
 from flyteplugins_vol.store.base import ObjectStore
 
 log = logging.getLogger(__name__)
 
-FORMAT = "flytevol/lease"
-FORMAT_VERSION = 1
-
 _LOOK = 1.0  # seconds between two looks at somebody else's lease, at most
+_LONGEST_USER = 200  # characters: who reads it refuses long ones
+_SLACK = 1.0  # seconds by which the end of a lease may differ from what it was lent for: it is rounded
 _HINT = "finalize or abandon it there, wait until it ends, fork the volume, or mount it read-only"
 
 Tell = Callable[[Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Holding:
-    """What a lease object says. ``(holder, fence)`` names one taking; ``tag`` is for `ObjectStore.replace`."""
-
-    holder: str  # id of a workspace, as refs and records have it
-    fence: int
-    seconds: float  # for which it was lent, counted from the moment at which it was written
-    released: bool
-    until: float  # its end by the clock of its machine, seconds since boot
-    process: Process
-    user: str | None
-    since: str  # when it was taken, by the holder's clock: for people only, as is `expires`
-    tag: str
-    data: bytes
-
-    def __str__(self) -> str:
-        user = f"{self.user}, " if self.user else ""
-        return f"{user}process {self.process.pid} on {self.process.host} since {self.since}"
-
-
-def lease_key(volume_name: str, volume_id: str) -> str:
-    """Key of a volume's lease in its store."""
-    return f"{volume_prefix(volume_name, volume_id)}/lease.json"
-
-
-def read_lease(store: ObjectStore, key: str) -> Holding | None:
-    """The lease, or None if there never was one. One GET. Raises `RecordDamagedError`, `NewerFormatError`."""
-    found = store.get_tagged(key)
-    if found is None:
-        return None
-    try:
-        body: dict[str, Any] = json.loads(found.data)
-        if body["format"] != FORMAT:
-            raise ValueError(f"its format is {body['format']!r}")
-        if body["format_version"] > FORMAT_VERSION or body["requires"]:
-            raise NewerFormatError(
-                f"{store.url}/{key} has format {body['format_version']}; this release reads format {FORMAT_VERSION}",
-                hint="install a newer release of flyteplugins-vol, or mount the volume read-only",
-            )
-        return Holding(
-            holder=str(body["holder"]),
-            fence=int(body["fence"]),
-            seconds=int(body["milliseconds"]) / 1000,
-            released=bool(body["released"]),
-            until=int(body["until"]) / 1000,
-            process=Process(str(body["host"]), int(body["pid"]), str(body["machine"]), str(body["started"])),
-            user=str(body["user"]) if body["user"] is not None else None,
-            since=str(body["since"]),
-            tag=found.tag,
-            data=found.data,
-        )
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise RecordDamagedError(
-            f"{store.url}/{key} is not a lease: {error}",
-            hint="see that nobody writes to the volume, then remove that object",
-        ) from error
 
 
 class Lease:
@@ -141,14 +81,14 @@ class Lease:
         released = self._note.take() if self._note is not None else None
         if released is not None and self._put(released.fence + 1, released.tag):
             return
-        found = None if self._fresh else read_lease(self._store, self._key)
+        found = None if self._fresh else self._look()
         while True:
             if found is not None and not found.released and not self._is_over(found):
                 found = self._watched(found, tell, wait)
             ended = found is None or found.released  # else its holder may be about to publish
             if self._put(self._next_fence(found), found.tag if found is not None else None):
                 break
-            found = read_lease(self._store, self._key)  # somebody was faster
+            found = self._look()  # somebody was faster
         if not ended:
             log.info("the lease of volume %s is taken over from %s", self._volume, found)
             self._fence_ref()
@@ -158,12 +98,13 @@ class Lease:
         with self._lock:
             if self.lost or self._put(self.fence, self._tag):
                 return
-            found = read_lease(self._store, self._key)
-            if found is None or (found.holder, found.fence, found.released) == (self._holder, self.fence, False):
-                # an earlier renewal of ours, whose answer was lost; or an operator removed it
+            found = look_at_lease(self._store, self._key)
+            ours = (self._holder, self.fence, False)
+            if found is None or found.damage or (found.holder, found.fence, found.released) == ours:
+                # an earlier renewal of ours, whose answer was lost; or an operator removed it, or somebody broke it
                 if self._put(self.fence, found.tag if found is not None else None):
                     return
-                found = read_lease(self._store, self._key)
+                found = look_at_lease(self._store, self._key)
             self._lost = str(found) if found is not None else "somebody else"
         log.error(
             "the lease of volume %s was taken over by %s: nothing that is written here can become its next version; "
@@ -203,11 +144,29 @@ class Lease:
         left = max(0.0, self._until - self._clock())
         return {"fence": self.fence, "since": self._since, "left": round(left, 1), "lost_to": self._lost}
 
+    def _look(self) -> Holding | None:
+        """The lease; one that says what cannot be is nobody's."""
+        found = look_at_lease(self._store, self._key)
+        if found is None or found.fence <= MOST_AHEAD or found.fence - self._ref_fence() <= MOST_AHEAD:
+            return found
+        return nobodys(found.tag, found.data, f"{self._store.url}/{self._key} has the fence {found.fence}")
+
     def _next_fence(self, found: Holding | None) -> int:
-        if found is not None:
+        if found is not None and not found.damage:
             return found.fence + 1
-        ref = None if self._fresh else read_ref(self._store, self._ref_key)  # an operator may have removed the lease
-        return ref.fence + 1 if ref is not None else 1
+        if self._fresh:
+            return 1
+        fence = self._ref_fence() + (LEAP if found is not None else 1)  # an operator may have removed the lease
+        if fence > MAX_NUMBER:
+            raise RecordDamagedError(
+                f"the ref of volume {self._volume} has a fence that no writer can go beyond",
+                hint="fork the volume, and write to the fork",
+            )
+        return fence
+
+    def _ref_fence(self) -> int:
+        ref = read_ref(self._store, self._ref_key)
+        return ref.fence if ref is not None else 0
 
     def _is_over(self, found: Holding) -> bool:
         """Whether it is known without watching that it may be taken over. Raises `VolumeBusyError`: that it may not."""
@@ -216,7 +175,10 @@ class Lease:
             return True
         if not found.process.is_here():
             return False
-        if self._clock() < found.until:
+        left = found.until - self._clock()
+        if left > found.seconds + _SLACK:  # further off than it was lent for: not believed
+            return False
+        if left > 0:
             raise self._busy(found)
         return True
 
@@ -228,7 +190,7 @@ class Lease:
             left = seen + held.seconds - self._clock()
             tell({"phase": "lease", "holder": str(held), "left": max(0.0, left)})
             over = left <= 0  # before the look: it has to be unchanged after all that time
-            found = read_lease(self._store, self._key)
+            found = self._look()
             if found is None or found.released:
                 return found
             if found.data != held.data:
@@ -267,8 +229,8 @@ class Lease:
 
     def _encoded(self, fence: int, began: float, now: datetime, released: bool) -> bytes:
         body: dict[str, Any] = {
-            "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format": KIND.format,
+            "format_version": KIND.version,
             "requires": [],
             "holder": self._holder,
             "fence": fence,
@@ -283,9 +245,9 @@ class Lease:
             "pid": self._process.pid,
             "machine": self._process.machine,
             "started": self._process.started,
-            "user": self._user,
+            "user": self._user[:_LONGEST_USER] if self._user is not None else None,
         }
-        return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+        return encode(body)
 
 
 class LeaseKeeper:

@@ -7,6 +7,9 @@ import os
 from contextlib import suppress
 from typing import NamedTuple
 
+from flyteplugins_vol.errors import LocalDirectoryError
+from flyteplugins_vol.portable import private_directory, private_opener
+
 _MOST = 256  # volumes; the older half goes when there are more
 
 
@@ -34,11 +37,11 @@ class LeaseNote:
         return None
 
     def write(self, released: Released) -> None:
-        with suppress(OSError):
-            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        with suppress(OSError, LocalDirectoryError):
+            private_directory(self._directory)
             self._trim()
             temporary = f"{self._path}.{os.getpid()}"
-            with open(temporary, "w", encoding="utf-8") as file:
+            with open(temporary, "w", encoding="utf-8", opener=private_opener) as file:
                 json.dump(released._asdict(), file)
             os.replace(temporary, self._path)
 

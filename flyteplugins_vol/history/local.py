@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flyteplugins_vol.errors import LocalDirectoryError
-from flyteplugins_vol.portable import private_directory, private_opener, sync_directory
+from flyteplugins_vol.portable import make_workspace, private_directory, private_opener, sync_directory
 
 
 @dataclass
@@ -47,6 +47,7 @@ class WorkspaceDirectory:
         self.index = os.path.join(path, "index.db")
         self.staging = os.path.join(path, "staging")
         self._state = os.path.join(path, "state.json")
+        make_workspace(path)
         private_directory(path, ours=False)
 
     def load(self, volume_id: str) -> WorkspaceState | None:

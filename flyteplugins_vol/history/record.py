@@ -25,6 +25,7 @@ from flyteplugins_vol.errors import (
     VersionNotFoundError,
     VolumeNameError,
 )
+from flyteplugins_vol.history.asking import insist
 from flyteplugins_vol.store.base import ObjectStore
 from flyteplugins_vol.store.container import MAX_ENTRIES, MAX_OBJECT
 
@@ -41,6 +42,7 @@ _LOCATOR = re.compile(
     rf"(?P<store>.+)/(?P<volume>volumes/(?P<name>{_NAME.pattern})-(?P<id>[0-9a-f]{{16}}))"
     rf"/versions/(?P<file>(?P<sequence>[0-9]{{8}}|[1-9][0-9]{{8,15}})-(?P<hash>[0-9a-f]{{{_HASH_DIGITS}}})\.json)"
 )
+_USER = re.compile(r"://\S*@")  # of an address that somebody put credentials into: not to be shown
 _VOLUME_ID = re.compile(r"[0-9a-f]{16}")
 _OBJECT_NAME = re.compile(r"[0-9a-f]{64}")
 _CREATED = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?Z")
@@ -62,6 +64,10 @@ class Locator:
     @property
     def key(self) -> str:
         return f"{volume_prefix(self.volume_name, self.volume_id)}/versions/{self.file}"
+
+    @property
+    def sequence(self) -> int:
+        return int(self.file.partition("-")[0])
 
     @property
     def hash(self) -> str:
@@ -188,7 +194,7 @@ def parse_locator(text: str) -> Locator:
     found = _LOCATOR.fullmatch(text.strip()) if isinstance(text, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
     if found is None:
         raise LocatorError(
-            f"{str(text)[:300]!r} is not a locator",
+            f"{_USER.sub('://…@', str(text)[:300])!r} is not a locator",
             hint="a locator is the address of a version, as vol.locator gives it: "
             "<store>/volumes/<name>-<id>/versions/<sequence>-<hash>.json",
         )
@@ -196,10 +202,20 @@ def parse_locator(text: str) -> Locator:
 
 
 def load_record(store: ObjectStore, locator: Locator) -> VersionRecord:
-    """Read a version's record and check it. One GET.
+    """Read a version's record and check it. One GET, and two more if its hash is wrong: it may be right in the store.
 
     Raises `VersionNotFoundError`, `RecordDamagedError`, `NewerFormatError`, `StoreError`.
     """
+    record = decode_record(insist(lambda: _checked(store, locator)), locator.store_url)
+    if record.locator != locator:
+        raise RecordDamagedError(
+            f"the record at {locator} is of another place: it says {record.locator}",
+            hint="use the locator that it says, or restore the object from a copy of the store",
+        )
+    return record
+
+
+def _checked(store: ObjectStore, locator: Locator) -> bytes:
     data = store.get(locator.key)
     if data is None:
         raise VersionNotFoundError(
@@ -211,13 +227,7 @@ def load_record(store: ObjectStore, locator: Locator) -> VersionRecord:
             f"the record at {locator} was altered: it does not match its name",
             hint="restore the object from a copy of the store, or use another version",
         )
-    record = decode_record(data, locator.store_url)
-    if record.locator != locator:
-        raise RecordDamagedError(
-            f"the record at {locator} is of another place: it says {record.locator}",
-            hint="use the locator that it says, or restore the object from a copy of the store",
-        )
-    return record
+    return data
 
 
 def decode_record(data: bytes, store_url: str) -> VersionRecord:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable
@@ -10,18 +9,26 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from flyteplugins_vol.errors import NewerFormatError, RecordDamagedError, UsageError
+from flyteplugins_vol.errors import UsageError
 from flyteplugins_vol.history.record import volume_prefix
-from flyteplugins_vol.store.base import ObjectStore
+from flyteplugins_vol.history.small_objects import Kind, encode, number, parse, read, text
+from flyteplugins_vol.store.base import ObjectStore, Tagged
 
-FORMAT = "flytevol/ref"
-FORMAT_VERSION = 1
 MAIN = "main"
+
+_KIND = Kind(
+    word="ref",
+    format="flytevol/ref",
+    version=1,
+    # Whoever reads a ref may go on to move it: so what only writers must know is refused here as well.
+    needs=("requires", "requires_to_write"),
+    if_newer="install a newer release of flyteplugins-vol",
+    if_damaged="use the locator of a version instead",
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _VERSION = re.compile(r"([0-9]{8}|[1-9][0-9]{8,15})-[0-9a-f]{40}\.json")
 _WAITS = (0.1, 0.2)  # seconds, as of `Doubting`, which cannot know of a ref whether it must be there
-_UPGRADE = "install a newer release of flyteplugins-vol"
 
 
 @dataclass(frozen=True)
@@ -47,29 +54,22 @@ def ref_key(volume_name: str, volume_id: str, ref: str = MAIN) -> str:
 
 
 def read_ref(store: ObjectStore, key: str) -> Ref | None:
-    """The ref, or None if it was never set. One GET. Raises `RecordDamagedError`, `NewerFormatError`."""
-    found = store.get_tagged(key)
-    if found is None:
-        return None
-    try:
-        body: dict[str, Any] = json.loads(found.data)
-        if body["format"] != FORMAT:
-            raise ValueError(f"its format is {body['format']!r}")
-        # Whoever reads a ref may go on to move it: so what only writers must know is refused here as well.
-        needs = [*body["requires"], *body["requires_to_write"]]
-        if body["format_version"] > FORMAT_VERSION or needs:
-            raise NewerFormatError(
-                f"{store.url}/{key} has format {body['format_version']} and needs {needs or 'nothing else'}; "
-                f"this release reads format {FORMAT_VERSION}",
-                hint=_UPGRADE,
-            )
-        if not _VERSION.fullmatch(body["version"]):  # it becomes part of a locator
-            raise ValueError(f"{body['version'][:100]!r} names no version")
-        return Ref(body["version"], str(body["writer"]), found.tag, int(body.get("fence", 0)))
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise RecordDamagedError(
-            f"{store.url}/{key} is not a ref: {error}", hint="use the locator of a version instead"
-        ) from error
+    """The ref, or None if it was never set. One GET, if it is not damaged.
+
+    Raises `RecordDamagedError`, `NewerFormatError`.
+    """
+    return read(store, key, lambda found: _ref(found, f"{store.url}/{key}"))
+
+
+def _ref(found: Tagged, where: str) -> Ref:
+    def build(body: dict[str, Any]) -> Ref:
+        version = text(body, "version")
+        if not _VERSION.fullmatch(version):  # it becomes part of a locator
+            raise ValueError(f"{version[:100]!r} names no version")
+        fence = number(body, "fence") if "fence" in body else 0
+        return Ref(version, text(body, "writer"), found.tag, fence)
+
+    return parse(_KIND, found.data, where, build)
 
 
 def read_known_ref(store: ObjectStore, key: str, *, sleep: Callable[[float], None] = time.sleep) -> Ref | None:
@@ -89,8 +89,8 @@ def move_ref(
     The new tag; None: lost.
     """
     body: dict[str, Any] = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
+        "format": _KIND.format,
+        "format_version": _KIND.version,
         "requires": [],
         "requires_to_write": [],
         "version": version,
@@ -99,4 +99,4 @@ def move_ref(
         # unique bytes for each move: a store whose tag is a hash of the content would else repeat a tag
         "moved": datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z"),
     }
-    return store.replace(key, json.dumps(body, sort_keys=True, separators=(",", ":")).encode(), tag)
+    return store.replace(key, encode(body), tag)

@@ -27,6 +27,10 @@ class EntryTable:
     def empty(self, parent: int) -> bool:
         return self._sql.execute("SELECT 1 FROM entry WHERE parent=? LIMIT 1", (parent,)).fetchone() is None
 
+    def place_of(self, ino: int) -> tuple[int, bytes] | None:
+        """A directory and the name in it that an inode has, by scanning all names (100 ms a million): for messages."""
+        return self._sql.execute("SELECT parent, name FROM entry WHERE ino=? LIMIT 1", (ino,)).fetchone()
+
     def name_of(self, parent: int, ino: int) -> bytes | None:
         """A name of an inode in a directory, by scanning it: for messages."""
         row = self._sql.execute("SELECT name FROM entry WHERE parent=? AND ino=?", (parent, ino)).fetchone()

@@ -103,6 +103,21 @@ class WindowTable:
                 found.update(number for (number,) in rows if number not in loaded)
         yield from sorted(found)
 
+    def first_filled(self, ino: int, first: int, count: int) -> list[int]:
+        """Numbers of the first ``count`` windows from ``first`` on that may have extents, in order."""
+        found = {w.number for w in self._changed if w.ino == ino and w.number >= first and w.extents}
+        for _ in range(count if ino not in self._fresh else 0):
+            if first * BLOCK_SIZE > _LAST:
+                break
+            row = self._sql.execute(
+                "SELECT start FROM extent WHERE ino=? AND start>=? ORDER BY start LIMIT 1", (ino, first * BLOCK_SIZE)
+            ).fetchone()
+            if row is None:
+                break
+            first = row[0] // BLOCK_SIZE + 1
+            found.add(first - 1)
+        return sorted(found)[:count]
+
     def covered_below(self, ino: int, end: int) -> int:
         """Bytes that the extents of windows before number ``end`` cover."""
         total = sum(covered(w.extents) for w in self._files.get(ino, {}).values() if w.number < end)

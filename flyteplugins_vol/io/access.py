@@ -12,7 +12,7 @@ from typing import Any
 
 from flyteplugins_vol.history.unmounted import Unmounted
 from flyteplugins_vol.model import MountSpec
-from flyteplugins_vol.portable import make_private
+from flyteplugins_vol.portable import make_workspace
 
 _ALL: weakref.WeakSet[Access] = weakref.WeakSet()
 
@@ -82,7 +82,7 @@ class _WriterLock:
         """Take it. Raises `VolumeBusyError`, which names the holder."""
         from flyteplugins_vol.mount import workspace_lock
 
-        make_private(spec.meta_dir)
+        make_workspace(spec.meta_dir)
         return cls(spec.meta_dir, workspace_lock.hold(replace(spec, mount_path="(not mounted)"), None))
 
     def release(self) -> None:

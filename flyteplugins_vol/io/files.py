@@ -31,6 +31,8 @@ from flyteplugins_vol.io.tree import (
     Node,
     PathLike,
     as_text,
+    below,
+    check_memory,
     error_at,
     find,
     join,
@@ -100,6 +102,7 @@ class ReadFiles:
         if offset < 0 or (size is not None and size < 0):
             raise UsageError("offset and size are not negative", hint="leave size out for all that follows")
         end = node.size if size is None else min(node.size, offset + size)
+        check_memory(end - offset, as_text(path))
         parts: list[bytes] = []
         while offset < end and (data := tree.read(node, offset, min(end - offset, 16 << 20))):
             parts.append(data)
@@ -313,9 +316,9 @@ class Walk:
             where, directory = todo.pop()
             children = dict(tree.scan(directory))
             directories = [text_of(name) for name, child in children.items() if child.is_dir]
-            below = {text_of(name): child for name, child in children.items() if child.is_dir}
+            nodes = {text_of(name): child for name, child in children.items() if child.is_dir}
             yield where, directories, [text_of(name) for name, child in children.items() if not child.is_dir]
-            todo.extend((f"{where.rstrip('/')}/{name}", below[name]) for name in reversed(directories) if name in below)
+            todo.extend((f"{where.rstrip('/')}/{name}", nodes[name]) for name in reversed(directories) if name in nodes)
 
     async def __aiter__(self) -> AsyncIterator[tuple[str, list[str], list[str]]]:
         steps = iter(self)
@@ -324,11 +327,8 @@ class Walk:
 
 
 def _below(tree: FileTree, where: str, directory: Node) -> Iterator[FileInfo]:
-    for name, node in tree.scan(directory):
-        path = join(where, name)
+    for path, node in below(tree, where, directory):
         yield info_of(tree, path, node)
-        if node.is_dir:
-            yield from _below(tree, path, node)
 
 
 def _children(tree: FileTree, where: str, directory: Node) -> Iterator[FileInfo]:

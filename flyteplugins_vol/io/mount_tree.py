@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -71,10 +72,19 @@ class MountTree:
         mode = {os.O_RDONLY: "rb", os.O_WRONLY: "wb", os.O_RDWR: "r+b"}[flags & (os.O_WRONLY | os.O_RDWR)]
         return io.FileIO(os.open(node.key, flags | os.O_CLOEXEC | os.O_NOFOLLOW), mode)
 
+    def next_data(self, node: Node, offset: int) -> int | None:
+        with self.open(node, os.O_RDONLY) as file:
+            return _next_data(file.fileno(), offset)
+
     def clone(self, source: Node, target: Node) -> None:
         with self.open(source, os.O_RDONLY) as a, self.open(target, os.O_WRONLY) as b:
-            while os.copy_file_range(a.fileno(), b.fileno(), _MOST_CLONED):
-                pass
+            at: int | None = 0
+            while (at := _next_data(a.fileno(), at)) is not None:
+                done = os.copy_file_range(a.fileno(), b.fileno(), _MOST_CLONED, at, at)
+                if not done:  # somebody has cut it meanwhile
+                    break
+                at += done
+            os.ftruncate(b.fileno(), source.size)
 
     def read(self, node: Node, offset: int, size: int) -> bytes:
         fd = os.open(node.key, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -82,6 +92,15 @@ class MountTree:
             return os.pread(fd, size, offset)
         finally:
             os.close(fd)
+
+
+def _next_data(fd: int, offset: int) -> int | None:
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return None
 
 
 def _node(path: bytes, s: os.stat_result) -> Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -9,8 +10,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from flyteplugins_vol.history.unmounted import Unmounted
-from flyteplugins_vol.io.tree import Node
+from flyteplugins_vol.io.tree import Node, check_memory
 from flyteplugins_vol.model import ROOT_INO, AttrChange, Caller, Inode
+from flyteplugins_vol.workspace.ranges import SEEK_DATA
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -83,10 +85,19 @@ class SessionTree:
     def read(self, node: Node, offset: int, size: int) -> bytes:
         return self._session.read(node.key, offset, size)
 
+    def next_data(self, node: Node, offset: int) -> int | None:
+        try:
+            return self._session.call(self._workspace.lseek, node.key, offset, SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return None
+
     def clone(self, source: Node, target: Node) -> None:
-        at = 0
-        while done := self._session.change(self._workspace.copy_range, source.key, at, target.key, at, _MOST_CLONED):
-            at += done
+        at: int | None = 0
+        while (at := self.next_data(source, at)) is not None:
+            at += self._session.change(self._workspace.copy_range, source.key, at, target.key, at, _MOST_CLONED)
+        self._session.change(self._workspace.setattr, target.key, AttrChange(size=source.size), self._caller)
 
     def _look(self, verb: Callable[..., Inode], *args: Any) -> Node:
         return self._session.call(lambda: _node(verb(*args)))
@@ -125,6 +136,7 @@ class _File(io.RawIOBase):
         return len(data)
 
     def readall(self) -> bytes:
+        check_memory(self._size() - self._at, "the file")
         parts: list[bytes] = []
         while data := self._session.read(self._ino, self._at, _MOST):
             parts.append(data)

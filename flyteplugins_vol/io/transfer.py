@@ -66,18 +66,21 @@ class _Download:
 
     def directories(self, node: Node, path: str, target: Path) -> Iterator[tuple[Node, str, Path]]:
         """Make all directories and symlinks; yields the files that are to be copied."""
-        self._make(target)
-        self._made.append((target, node))
-        for name, child in self._tree.scan(node):
-            here, there = join(path, check_name(name, path)), target / os.fsdecode(name)
-            if child.is_dir:
-                yield from self.directories(child, here, there)
-            elif child.is_symlink:
-                self._clear(there)
-                os.symlink(os.fsdecode(self._tree.readlink(child)), there)
-            elif child.is_file:
-                yield child, here, there
-            # fifos, sockets and devices have no content to copy
+        todo = [(node, path, target)]
+        while todo:
+            node, path, target = todo.pop()
+            self._make(target)
+            self._made.append((target, node))
+            for name, child in self._tree.scan(node):
+                here, there = join(path, check_name(name, path)), target / os.fsdecode(name)
+                if child.is_dir:
+                    todo.append((child, here, there))
+                elif child.is_symlink:
+                    self._clear(there)
+                    os.symlink(os.fsdecode(self._tree.readlink(child)), there)
+                elif child.is_file:
+                    yield child, here, there
+                # fifos, sockets and devices have no content to copy
 
     def file(self, node: Node, path: str, target: Path) -> None:
         """Copy one file, whole or not at all, with its permissions and times."""
@@ -104,13 +107,15 @@ class _Download:
             os.utime(target, ns=(node.atime, node.mtime))
 
     def _fill(self, file: BinaryIO, node: Node, path: str) -> None:
-        at = 0
-        while data := self._tree.read(node, at, _PART):
+        at: int | None = 0
+        while (at := self._tree.next_data(node, at)) is not None and (data := self._tree.read(node, at, _PART)):
             if self.stopped:
                 raise InterruptedError(errno.EINTR, "stopped", path)
+            file.seek(at)  # what is a hole there is one here
             file.write(data)
             at += len(data)
             self._progress({"phase": "download", "path": path, "bytes": len(data)})
+        file.truncate(node.size)
 
     def _make(self, target: Path) -> None:
         if target.is_symlink() or (target.exists() and not target.is_dir()):
@@ -208,18 +213,22 @@ class Upload:
             self._put_file(put.source, put.path, put.mode)
 
     def _put_directory(self, source: Path, path: str) -> None:
-        node = self._directory(path)
-        with os.scandir(source) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                there = join(path, os.fsencode(entry.name))
-                if entry.is_symlink():
-                    self._put_symlink(Path(entry.path), there)
-                elif entry.is_dir():
-                    self._put_directory(Path(entry.path), there)
-                elif entry.is_file():
-                    self._put_file(Path(entry.path), there, None)
-        info = source.stat()
-        self._tree.set_attributes(node, mode=info.st_mode, mtime=info.st_mtime_ns)
+        todo, made = [(source, path)], list[tuple[Path, Node]]()
+        while todo:
+            source, path = todo.pop()
+            made.append((source, self._directory(path)))
+            with os.scandir(source) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    there = join(path, os.fsencode(entry.name))
+                    if entry.is_symlink():
+                        self._put_symlink(Path(entry.path), there)
+                    elif entry.is_dir():
+                        todo.append((Path(entry.path), there))
+                    elif entry.is_file():
+                        self._put_file(Path(entry.path), there, None)
+        for source, node in reversed(made):  # at last, or what is put into them would change their times
+            info = source.stat()
+            self._tree.set_attributes(node, mode=info.st_mode, mtime=info.st_mtime_ns)
 
     def _put_file(self, source: Path, path: str, mode: int | None) -> None:
         with open(source, "rb", buffering=0) as file:
@@ -317,14 +326,22 @@ def _is_below(tree: FileTree, node: Node, place: Found) -> bool:
 
 
 def _copy(tree: FileTree, node: Node, path: str, place: Found, force: bool) -> None:
-    if node.is_dir:
+    todo = [(node, path, place)]
+    while todo:
+        node, path, place = todo.pop()
+        if not node.is_dir:
+            _copy_one(tree, node, path, place, force)
+            continue
         target = place.node or tree.mkdir(place.directory, place.name, node.mode & 0o7777)
         if not target.is_dir:
             raise error_at(errno.EEXIST, place.path)
         for name, child in list(tree.scan(node)):
             there = Found(target, name, tree.lookup(target, name), join(normal(place.path), name))
-            _copy(tree, child, join(path, name), there, force)
-    elif node.is_symlink:
+            todo.append((child, join(path, name), there))
+
+
+def _copy_one(tree: FileTree, node: Node, path: str, place: Found, force: bool) -> None:
+    if node.is_symlink:
         if place.node is not None:
             if not force:
                 raise error_at(errno.EEXIST, place.path)
@@ -337,9 +354,16 @@ def _copy(tree: FileTree, node: Node, path: str, place: Found, force: bool) -> N
 
 
 def _empty(tree: FileTree, directory: Node) -> None:
-    for name, node in list(tree.scan(directory)):
-        if node.is_dir:
-            _empty(tree, node)
-            tree.rmdir(directory, name)
+    levels = [(directory, b"", list(tree.scan(directory)))]
+    while levels:
+        here, own_name, entries = levels[-1]
+        while entries:
+            name, node = entries.pop()
+            if node.is_dir:
+                levels.append((node, name, list(tree.scan(node))))
+                break
+            tree.unlink(here, name)
         else:
-            tree.unlink(directory, name)
+            levels.pop()
+            if levels:
+                tree.rmdir(levels[-1][0], own_name)

@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from flyteplugins_vol.errors import UsageError
+from flyteplugins_vol.portable import memory_bytes
+
 PathLike: TypeAlias = "str | bytes | os.PathLike[str] | os.PathLike[bytes]"
 """A path in a volume, from its root. Bytes that are not UTF-8 are surrogates in text, as `os.fsdecode` makes them."""
 
@@ -64,6 +67,7 @@ class FileTree(Protocol):
     def set_attributes(self, node: Node, *, mode: int | None = None, mtime: int | None = None) -> None: ...
     def open(self, node: Node, flags: int) -> io.RawIOBase: ...
     def read(self, node: Node, offset: int, size: int) -> bytes: ...
+    def next_data(self, node: Node, offset: int) -> int | None: ...  # where a file has content; None: no more
     def clone(self, source: Node, target: Node) -> None: ...  # an empty file gets another's content, which is not read
 
 
@@ -142,6 +146,30 @@ def find(tree: FileTree, path: PathLike, *, follow: bool = True) -> Found:
     return Found(directory, name, here, text)
 
 
+def below(tree: FileTree, path: str, directory: Node) -> Iterator[tuple[str, Node]]:
+    """All that is below a directory, in byte order, each directory before what is in it. However deep: no recursion."""
+    levels = [(path, tree.scan(directory))]
+    while levels:
+        path, entries = levels[-1]
+        for name, node in entries:
+            there = join(path, name)
+            yield there, node
+            if node.is_dir:
+                levels.append((there, tree.scan(node)))
+                break
+        else:
+            levels.pop()
+
+
+def check_memory(size: int, what: str) -> None:
+    """Raise `UsageError` for a content that no object in memory can hold here: sparse files can have exabytes."""
+    if size > memory_bytes():
+        raise UsageError(
+            f"{what} has {size:,} bytes, which is more than this machine's memory",
+            hint="read a part of it, with offset= and size=, or piece by piece from open()",
+        )
+
+
 def make_directories(tree: FileTree, path: PathLike, mode: int = 0o755) -> Node:
     """The directory at a path, made with all above it where it is missing."""
     here = tree.root()
@@ -150,17 +178,25 @@ def make_directories(tree: FileTree, path: PathLike, mode: int = 0o755) -> Node:
         if not part:
             continue
         done = f"{done}/{part}"
-        found = find(tree, done)
-        if found.node is None:
-            try:
-                here = tree.mkdir(found.directory, found.name, mode)
-            except FileExistsError:  # somebody else just made it
-                here = find(tree, done).existing()
-        else:
-            here = found.node
-        if not here.is_dir:
-            raise error_at(errno.ENOTDIR, done)
+        node = tree.lookup(here, as_bytes(part)) if part != ".." else None
+        if node is None or not node.is_dir:
+            node = _made(tree, Found(here, as_bytes(part), node, done), mode)
+        here = node
     return here
+
+
+def _made(tree: FileTree, place: Found, mode: int) -> Node:
+    if place.name == b".." or place.node is not None:  # it leads elsewhere
+        place = find(tree, place.path)
+    node = place.node
+    if node is None:
+        try:
+            node = tree.mkdir(place.directory, place.name, mode)
+        except FileExistsError:  # somebody else just made it
+            node = find(tree, place.path).existing()
+    if not node.is_dir:
+        raise error_at(errno.ENOTDIR, place.path)
+    return node
 
 
 def error_at(number: int, path: str) -> OSError:

@@ -12,9 +12,10 @@ from urllib.parse import quote
 
 from flyteplugins_vol.errors import LocalDirectoryError
 from flyteplugins_vol.history.local import WorkspaceDirectory, WorkspaceState
+from flyteplugins_vol.history.tidy import UNMOUNTED, WORKSPACES, holds_nothing
 from flyteplugins_vol.mount.workspace_lock import looking_at
 
-_KIND = "workspaces"  # directory below a cache root that holds a directory for each writer
+_KINDS = (WORKSPACES, UNMOUNTED)  # directories below a cache root that hold one for each writer
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class Leftover:
 
 def leftovers(roots: Iterable[str]) -> list[Leftover]:
     """What was left behind below these cache roots, the latest last."""
-    found = [left for root in dict.fromkeys(map(os.path.abspath, roots)) for left in _below(os.path.join(root, _KIND))]
+    places = [os.path.join(root, kind) for root in dict.fromkeys(map(os.path.abspath, roots)) for kind in _KINDS]
+    found = [left for place in places for left in _below(place)]
     return sorted(found, key=lambda left: left.changed)
 
 
@@ -47,7 +49,7 @@ def leftover_at(path: str) -> Leftover | None:
     try:
         with looking_at(path) as nobody_has_it:
             state = WorkspaceDirectory(path).state() if nobody_has_it else None
-            return None if state is None or state.clean else _looked_at(path, state)
+            return None if state is None or holds_nothing(path, state) else _looked_at(path, state)
     except (LocalDirectoryError, OSError):
         return None
 
@@ -75,7 +77,7 @@ def _looked_at(path: str, state: WorkspaceState) -> Leftover | None:
         files=files,
         bytes=size,
         staged=staged,
-        aside=directory.is_aside,
+        aside=directory.is_aside or os.path.basename(os.path.dirname(path)) == UNMOUNTED,
         attempt=state.attempt,
     )
 

@@ -86,7 +86,7 @@ def _default_paths(volume_name: str, home: str) -> Iterator[str]:
 
 
 def _claim(path: str) -> Claim:
-    _clear_stale(path)
+    clear_stale(path)
     for _ in range(_TRIES):
         made = _make(path)
         try:
@@ -146,23 +146,24 @@ def _check(path: str, fd: int) -> None:
         raise MountPathError(f"the mount path {path} is not writable", hint="give a directory that this user owns")
 
 
-def _clear_stale(path: str) -> None:
-    """Detach what a daemon that was killed has left at the path, if it is ours."""
+def clear_stale(path: str) -> bool:
+    """Detach what a daemon that was killed has left at the path, if it is ours; whether there was such a mount."""
     mount = kernel_mounts.mount_at(path)
     if mount is None or not mount.fstype.startswith("fuse"):
-        return
+        return False
     try:
         os.statvfs(path)  # always asks the daemon; stat may be answered from the kernel's cache
     except OSError as error:
         if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED):
-            return
+            return False
         if mount.is_ours:
             with suppress(OSError):
                 kernel_mounts.unmount(path, lazy=True)
-                return
+                return True
         raise MountPathError(
             f"at the mount path {path} is a mount whose server is dead", hint=f"fusermount3 -u -z {path}"
         ) from None
+    return False
 
 
 def _refused(path: str, error: OSError) -> MountPathError:

@@ -10,7 +10,7 @@ import sys
 
 from flyteplugins_vol.errors import FuseMissingError, FusermountError, LocalDirectoryError
 from flyteplugins_vol.model import MountSpec
-from flyteplugins_vol.portable import free_bytes, make_private
+from flyteplugins_vol.portable import free_bytes, make_workspace
 
 LEAST_FREE = 64 << 20
 """Bytes that a cache or staging directory must have free: a few packs under way."""
@@ -105,7 +105,7 @@ def check_directory(path: str, purpose: str, least_free: int = LEAST_FREE) -> No
     """Make the directory (mode 0700) if it is missing; `LocalDirectoryError` unless it can be written and has room."""
     hint = f"give another {purpose} directory, or make room there"
     try:
-        make_private(path)
+        make_workspace(path)
     except OSError as error:
         raise LocalDirectoryError(
             f"the {purpose} directory {path} cannot be made: {error.strerror}", hint=hint

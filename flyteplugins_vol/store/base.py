@@ -17,6 +17,9 @@ the outcome of a write is unknown; `StoreAccessError` means that a person must a
 a moment. A store itself tries once. That is safe because every method here is idempotent: called again with the same
 arguments after an answer was lost, it has the effect and the answer of one call.
 
+**Sizes** are bounded: no call takes more bytes of an answer into memory than what it asks for can have
+(`flyteplugins_vol.store.limits`); one that goes on is an `ObjectTooLargeError`.
+
 **Absence** is a value (None), never an error. **Visibility**: what a call wrote is seen by every call that begins
 after it returned, from any process.
 """
@@ -28,7 +31,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from datetime import datetime
 from types import TracebackType
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from ..config import StoreOptions
 from ..errors import StoreError, StoreUnavailableError
@@ -50,6 +53,8 @@ __all__ = [
 
 Data: TypeAlias = "bytes | bytearray | memoryview"
 """What can be written: any contiguous bytes; the caller leaves them alone until the call returns."""
+
+B = TypeVar("B", bound=Data)
 
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.=+@~-]{0,254}"
 _KEY = re.compile(rf"{_PART}(?:/{_PART})*")
@@ -90,8 +95,8 @@ class ObjectStore(ABC):
         """The whole object. None: absent."""
 
     @abstractmethod
-    def get_range(self, key: str, offset: int, size: int) -> bytes | None:
-        """Exactly ``size`` bytes (at least 1) from ``offset`` on. None: absent.
+    def get_range(self, key: str, offset: int, size: int) -> Data | None:
+        """Exactly ``size`` bytes (at least 1) from ``offset`` on, perhaps as a view. None: absent.
 
         An object that ends before ``offset + size`` is a `StoreError`; an answer cut short on its way is a
         `StoreUnavailableError`.
@@ -189,7 +194,7 @@ def check_range(key: str, offset: int, size: int) -> None:
         raise StoreError(f"no range: {size} bytes at {offset} of {key}", hint=_BAD_KEY)
 
 
-def exactly(data: bytes, key: str, offset: int, size: int) -> bytes:
+def exactly(data: B, key: str, offset: int, size: int) -> B:
     """``data`` if it is ``size`` bytes long; otherwise the object ended early, which is a `StoreError`."""
     if len(data) != size:
         raise StoreError(
@@ -200,18 +205,31 @@ def exactly(data: bytes, key: str, offset: int, size: int) -> bytes:
 
 
 def settle_create(store: ObjectStore, key: str, data: Data) -> bool:
-    """The answer of `ObjectStore.create` when the store said that the object exists: read back, compare."""
-    there = store.get(key)
-    if there is None:  # a writer in progress elsewhere (S3 answers 409), or deleted since
-        raise StoreUnavailableError(f"{key} in {store.url} was refused as existing, yet it is absent", hint=_TRY_AGAIN)
-    return there == data
+    """The answer of `ObjectStore.create` when the store said that the object exists: read back, compare.
+
+    Other bytes are believed when they came three times: a bit that is flipped on the way back must be no conflict.
+    """
+    for _ in range(_LOOKS):
+        there = store.get_tail(key, len(data) + 1)  # all of it, and no more than tells it from ``data``
+        if there is None:  # a writer in progress elsewhere (S3 answers 409), or deleted since
+            raise StoreUnavailableError(
+                f"{key} in {store.url} was refused as existing, yet it is absent", hint=_TRY_AGAIN
+            )
+        if there == data:
+            return True
+    return False
 
 
 def settle_replace(store: ObjectStore, key: str, data: Data, tag: str | None) -> str | None:
-    """The answer of `ObjectStore.replace` when the store said that the tag does not match: read back, compare."""
-    there = store.get_tagged(key)
-    if there is not None and there.data == data:
-        return there.tag
+    """The answer of `ObjectStore.replace` when the store said that the tag does not match: read back, compare.
+
+    As often as `settle_create` does.
+    """
+    there = None
+    for _ in range(_LOOKS):
+        there = store.get_tagged(key)
+        if there is not None and there.data == data:
+            return there.tag
     if (there.tag if there else None) == tag:  # refused, yet nothing changed: a writer in progress elsewhere
         raise StoreUnavailableError(
             f"{key} in {store.url} was refused as changed, yet it is unchanged", hint=_TRY_AGAIN
@@ -219,4 +237,5 @@ def settle_replace(store: ObjectStore, key: str, data: Data, tag: str | None) ->
     return None
 
 
+_LOOKS = 3
 _TRY_AGAIN = "another writer may be busy with it: try again"

@@ -74,7 +74,7 @@ class Encrypted(Wrapper):
     def create(self, key: str, data: Data) -> bool:
         cipher = self._ready(make=True)
         stored = cipher.seal(key, data) if key.startswith(_CONTAINERS) else cipher.wrap(key, data)
-        return self.inner.create(key, stored) or self.get(key) == data
+        return self.inner.create(key, stored) or self.get_tail(key, len(data) + 1) == data
 
     def replace(self, key: str, data: Data, tag: str | None) -> str | None:
         if key == KEY:

@@ -29,6 +29,7 @@ from .base import (
     exactly,
     is_key,
 )
+from .limits import most_of, within
 from .url import StoreUrl, unknown_scheme
 
 T = TypeVar("T")
@@ -45,6 +46,8 @@ class FsspecStore(ObjectStore):
         super().__init__(where.text)
         self._fs = filesystem
         self._root = root.rstrip("/")
+        # else fsspec's HTTP takes whole answers into memory before it looks at them
+        self._streaming = {"block_size": 0} if where.scheme in ("http", "https") else {}
 
     @classmethod
     def opened(cls, where: StoreUrl, options: StoreOptions) -> ObjectStore:
@@ -58,14 +61,15 @@ class FsspecStore(ObjectStore):
         return cls(where, filesystem, filesystem._strip_protocol(url))  # noqa: SLF001  fsspec's own idiom
 
     def get(self, key: str) -> bytes | None:
-        path = self._path(key)
-        return self._asked("get", key, lambda: self._fs.cat_file(path))
+        most = most_of(key)
+        data = self._asked("get", key, lambda: self._read(self._path(key), most + 1))
+        return None if data is None else within(data, key, most)
 
     def get_range(self, key: str, offset: int, size: int) -> bytes | None:
         check_range(key, offset, size)
         path = self._path(key)
         data = self._asked("get", key, lambda: self._fs.cat_file(path, start=offset, end=offset + size))
-        return None if data is None else exactly(data, key, offset, size)
+        return None if data is None else exactly(within(data, key, size), key, offset, size)
 
     def get_tail(self, key: str, size: int) -> bytes | None:
         check_range(key, 0, size)
@@ -117,6 +121,15 @@ class FsspecStore(ObjectStore):
     def _path(self, key: str) -> str:
         return f"{self._root}/{check_key(key)}"
 
+    def _read(self, path: str, most: int) -> bytes:
+        """All of a file, but no more than ``most`` bytes of it."""
+        pieces: list[bytes] = []
+        with self._fs.open(path, "rb", **self._streaming) as file:
+            while most and (piece := file.read(most)):
+                pieces.append(piece)
+                most -= len(piece)
+        return b"".join(pieces)
+
     def _write(self, key: str, data: Data) -> None:
         path = self._path(key)
 
@@ -131,7 +144,7 @@ class FsspecStore(ObjectStore):
         """The answer, or None for what is absent; every failure as a `StoreError`."""
         try:
             return call()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, FileExistsError):  # the last: below a file
             if verb != "put":
                 return None
             failure = StoreError(f"put {key} in {self.url} failed", hint="something lies where a directory must be")

@@ -38,6 +38,7 @@ from .base import (
     settle_create,
     settle_replace,
 )
+from .limits import most_of, too_large
 
 
 class LocalStore(ObjectStore):
@@ -50,8 +51,12 @@ class LocalStore(ObjectStore):
         self._seen_rights: int | None = None  # of the root, once it exists
 
     def get(self, key: str) -> bytes | None:
-        with self._translated(key), _absent_is_none(), open(self._path(key), "rb", buffering=0) as file:
-            return file.readall()
+        with self._translated(key), _absent_is_none(), _opened(self._path(key), os.O_RDONLY) as fd:
+            most = most_of(key)
+            there = os.fstat(fd).st_size
+            if there > most:
+                raise too_large(key, most)
+            return _pread(fd, 0, there)  # objects are whole from the start, and never grow
         return None
 
     def get_range(self, key: str, offset: int, size: int) -> bytes | None:
@@ -182,6 +187,8 @@ class LocalStore(ObjectStore):
     def _walk(self, prefix: str, after: str) -> Iterator[ObjectInfo]:
         for entry in self._entries(prefix):
             key = prefix + entry.name
+            if not is_key(key):  # too long: nobody of us made it
+                continue
             if entry.is_dir(follow_symlinks=True):
                 if key + "/" >= after[: len(key) + 1]:  # else all below it is less than ``after``
                     yield from self._walk(key + "/", after)
@@ -234,9 +241,13 @@ def _pread(fd: int, offset: int, size: int) -> bytes:
     return data
 
 
+# Somebody may have put a fifo there; of a file it says nothing.
+_NOT_WAITING: int = getattr(os, "O_NONBLOCK", 0)
+
+
 @contextmanager
 def _opened(path: str, flags: int, mode: int = 0o600) -> Generator[int, None, None]:
-    fd = os.open(path, flags | OPEN_FLAGS, mode)
+    fd = os.open(path, flags | OPEN_FLAGS | _NOT_WAITING, mode)
     try:
         yield fd
     finally:
@@ -255,6 +266,6 @@ def _store_error(error: OSError, url: str, what: str) -> StoreError:
         return StoreAccessError(message, hint=f"give this user rights on {error.filename or 'the store'!r}")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(message, hint="free some space on the store's disk, or raise the quota, then try again")
-    if error.errno in (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP):
+    if error.errno in (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ESPIPE):
         return StoreError(message, hint="something else lies where the store wants a file: look at the directory")
     return StoreUnavailableError(message, hint="look at the disk or network file system under the store")

@@ -17,6 +17,7 @@ from .base import (
     check_range,
     exactly,
 )
+from .limits import most_of, within
 
 
 class MemoryStore(ObjectStore):
@@ -28,7 +29,7 @@ class MemoryStore(ObjectStore):
 
     def get(self, key: str) -> bytes | None:
         found = self._find(key)
-        return None if found is None else found.data
+        return None if found is None else within(found.data, key, most_of(key))
 
     def get_range(self, key: str, offset: int, size: int) -> bytes | None:
         check_range(key, offset, size)
@@ -46,7 +47,7 @@ class MemoryStore(ObjectStore):
 
     def get_tagged(self, key: str) -> Tagged | None:
         found = self._find(key)
-        return None if found is None else Tagged(found.data, found.tag)
+        return None if found is None else Tagged(within(found.data, key, most_of(key)), found.tag)
 
     def replace(self, key: str, data: Data, tag: str | None) -> str | None:
         written = _Object.of(data)

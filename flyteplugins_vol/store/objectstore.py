@@ -31,6 +31,7 @@ from .base import (
     settle_replace,
 )
 from .failures import is_no_bucket, store_error
+from .limits import most_of, too_large, within
 from .obstoreclient import Client, new_client
 from .obstoreerrors import ends_early, read_failure
 from .url import AZURE_SCHEMES, StoreUrl
@@ -60,12 +61,12 @@ class CloudStore(ObjectStore):
         return cls(where, new_client(where, options))
 
     def get(self, key: str) -> bytes | None:
-        return self._asked("get", key, lambda path: obstore.get(self._client, path).bytes().to_bytes())
+        return self._asked("get", key, lambda path: _body(obstore.get(self._client, path), key, most_of(key)))
 
-    def get_range(self, key: str, offset: int, size: int) -> bytes | None:
+    def get_range(self, key: str, offset: int, size: int) -> Data | None:
         check_range(key, offset, size)
         try:
-            data = self._asked("get", key, lambda path: _range(self._client, path, offset, size))
+            data = self._asked("get", key, lambda path: _range(self._client, path, key, offset, size))
         except _EndsEarly:
             data = b""
         return None if data is None else exactly(data, key, offset, size)
@@ -75,7 +76,7 @@ class CloudStore(ObjectStore):
         azure = self._scheme in AZURE_SCHEMES
         read = _tail_by_size if azure else _tail
         with suppress(_EndsEarly):  # an empty object has no range
-            data = self._asked("get", key, lambda path: read(self._client, path, size))
+            data = self._asked("get", key, lambda path: read(self._client, path, key, size))
             if data is not None or not azure:  # Azure's HEAD does not say whether object or container is absent
                 return data
         data = self.get(key)
@@ -89,7 +90,7 @@ class CloudStore(ObjectStore):
         return True
 
     def get_tagged(self, key: str) -> Tagged | None:
-        return self._asked("get", key, lambda path: self._tagged(obstore.get(self._client, path)))
+        return self._asked("get", key, lambda path: self._tagged(key, obstore.get(self._client, path)))
 
     def replace(self, key: str, data: Data, tag: str | None) -> str | None:
         mode = "create" if tag is None else {"version" if self._scheme == "gs" else "e_tag": tag}
@@ -126,8 +127,8 @@ class CloudStore(ObjectStore):
             raise _Refused
         return cast("Mapping[str, Any]", done)
 
-    def _tagged(self, answer: GetResult) -> Tagged:
-        return Tagged(answer.bytes().to_bytes(), self._tag(cast("Mapping[str, Any]", answer.meta)))
+    def _tagged(self, key: str, answer: GetResult) -> Tagged:
+        return Tagged(_body(answer, key, most_of(key)), self._tag(cast("Mapping[str, Any]", answer.meta)))
 
     def _tag(self, meta: Mapping[str, Any]) -> str:
         if self._scheme == "gs":
@@ -163,15 +164,27 @@ class _EndsEarly(Exception):
     """The object ends before the range begins."""
 
 
-def _range(client: Client, path: str, offset: int, size: int) -> bytes:
-    return obstore.get_range(client, path, start=offset, length=size).to_bytes()
+def _body(answer: GetResult, key: str, most: int) -> bytes:
+    return bytes(_view(answer, key, most))
 
 
-def _tail(client: Client, path: str, size: int) -> bytes:
-    return obstore.get(client, path, options={"range": {"suffix": size}}).bytes().to_bytes()
+def _view(answer: GetResult, key: str, most: int) -> Data:
+    """What came, in one piece; its stream is not read beyond ``most`` bytes, however long it says that it is."""
+    start, end = answer.range
+    if end - start > most:
+        raise too_large(key, most)
+    return within(memoryview(next(answer.stream(most + 1), b"")), key, most)
 
 
-def _tail_by_size(client: Client, path: str, size: int) -> bytes:
+def _range(client: Client, path: str, key: str, offset: int, size: int) -> Data:
+    return _view(obstore.get(client, path, options={"range": (offset, offset + size)}), key, size)
+
+
+def _tail(client: Client, path: str, key: str, size: int) -> bytes:
+    return _body(obstore.get(client, path, options={"range": {"suffix": size}}), key, size)
+
+
+def _tail_by_size(client: Client, path: str, key: str, size: int) -> bytes:
     """The same in two requests, for Azure, which has no ranges that count from the end."""
     there = obstore.head(client, path)["size"]
-    return _range(client, path, max(0, there - size), min(size, there)) if there else b""
+    return bytes(_range(client, path, key, max(0, there - size), min(size, there))) if there else b""

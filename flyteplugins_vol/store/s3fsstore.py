@@ -27,6 +27,7 @@ from .base import (
     settle_replace,
 )
 from .failures import NO_CREDENTIALS, Failure, is_no_bucket, store_error
+from .limits import most_of, within
 from .url import StoreUrl
 
 _Answer = Mapping[str, Any]
@@ -51,13 +52,13 @@ class S3fsStore(ObjectStore):
         return cls(where, _S3FileSystem(**_arguments(options), skip_instance_cache=True))
 
     def get(self, key: str) -> bytes | None:
-        answer = self._object(key)
+        answer = self._object(key, most_of(key))
         return None if answer is None else answer["Body"]
 
     def get_range(self, key: str, offset: int, size: int) -> bytes | None:
         check_range(key, offset, size)
         try:
-            answer = self._object(key, Range=f"bytes={offset}-{offset + size - 1}")
+            answer = self._object(key, size, Range=f"bytes={offset}-{offset + size - 1}")
         except _EndsEarly:
             answer = {"Body": b""}
         return None if answer is None else exactly(answer["Body"], key, offset, size)
@@ -65,9 +66,9 @@ class S3fsStore(ObjectStore):
     def get_tail(self, key: str, size: int) -> bytes | None:
         check_range(key, 0, size)
         try:
-            answer = self._object(key, Range=f"bytes=-{size}")
+            answer = self._object(key, size, Range=f"bytes=-{size}")
         except _EndsEarly:  # an empty object has no range
-            answer = self._object(key)
+            answer = self._object(key, most_of(key))
         return None if answer is None else answer["Body"][-size:]
 
     def create(self, key: str, data: Data) -> bool:
@@ -78,7 +79,7 @@ class S3fsStore(ObjectStore):
         return True
 
     def get_tagged(self, key: str) -> Tagged | None:
-        answer = self._object(key)
+        answer = self._object(key, most_of(key))
         return None if answer is None else Tagged(answer["Body"], _tag(answer))
 
     def replace(self, key: str, data: Data, tag: str | None) -> str | None:
@@ -119,8 +120,12 @@ class S3fsStore(ObjectStore):
         if self._fs.loop is not None and self._fs._s3 is not None:  # noqa: SLF001  its property raises when not connected
             _S3FileSystem.close_session(self._fs.loop, self._fs._s3)  # noqa: SLF001
 
-    def _object(self, key: str, **request: str) -> _Answer | None:
-        return self._asked("get_object", key, Key=self._prefix + check_key(key), **request)
+    def _object(self, key: str, most: int, **request: str) -> _Answer | None:
+        """An object, or the part of it that is asked for, which has at most this many bytes."""
+        answer = self._asked("get_object", key, most, Key=self._prefix + check_key(key), **request)
+        if answer is not None:
+            within(answer["Body"], key, most)
+        return answer
 
     def _put(self, key: str, data: Data, **condition: str) -> _Answer:
         path = self._prefix + check_key(key)
@@ -129,10 +134,10 @@ class S3fsStore(ObjectStore):
             raise _Refused
         return answer
 
-    def _asked(self, verb: str, key: str, **request: Any) -> _Answer | None:
+    def _asked(self, verb: str, key: str, most: int = 0, /, **request: Any) -> _Answer | None:
         """The answer, or None for an object that is absent; every failure as what it means."""
         try:
-            return _sync(self._fs.loop, self._request, verb, {"Bucket": self._bucket, **request})
+            return _sync(self._fs.loop, self._request, verb, {"Bucket": self._bucket, **request}, most)
         except Exception as error:  # botocore, aiohttp and asyncio have no base in common
             failure = _read_failure(error)
         if failure.status in (409, 412):
@@ -143,13 +148,22 @@ class S3fsStore(ObjectStore):
             return None
         raise store_error(failure, url=self.url, verb=verb, key=key)
 
-    async def _request(self, verb: str, request: Mapping[str, Any]) -> _Answer:
+    async def _request(self, verb: str, request: Mapping[str, Any], most: int) -> _Answer:
         client = await self._fs.set_session()
         answer = await getattr(client, verb)(**request)
         if "Body" in answer:
             async with answer["Body"] as body:
-                answer["Body"] = await body.read()
+                answer["Body"] = await _read(body, most + 1)
         return cast("_Answer", answer)
+
+
+async def _read(body: Any, most: int) -> bytes:
+    """What comes, but no more than ``most`` bytes: then the rest is left, and the connection closed."""
+    pieces: list[bytes] = []
+    while most and (piece := await body.read(most)):
+        pieces.append(piece)
+        most -= len(piece)
+    return b"".join(pieces)
 
 
 class _Refused(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import time
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ from flyteplugins_vol.index.index import Index
 from flyteplugins_vol.model import Inode
 from flyteplugins_vol.workspace.data import MAX_SIZE, FileData
 
+SEEK_DATA, SEEK_HOLE = 3, 4  # lseek(2) of Linux; other systems have other numbers, or none
 _KEEP_SIZE, _PUNCH_HOLE, _ZERO_RANGE = 0x01, 0x02, 0x10  # fallocate(2)
 
 
@@ -61,11 +61,11 @@ class Ranges:
     def lseek(self, ino: int, offset: int, whence: int) -> int:
         """Where data (SEEK_DATA) or a hole (SEEK_HOLE) begins, from an offset on. OSError ENXIO: beyond the end."""
         inode = self._inode(ino)
-        if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+        if whence not in (SEEK_DATA, SEEK_HOLE):
             raise OSError(errno.EINVAL, "this kind of seek")
         if not 0 <= offset < inode.size:
             raise OSError(errno.ENXIO, "beyond the end")
-        if whence == os.SEEK_HOLE:
+        if whence == SEEK_HOLE:
             return self._data.next_hole(inode, offset)
         found = self._data.next_data(inode, offset)
         if found is None:

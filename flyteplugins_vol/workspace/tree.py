@@ -21,6 +21,8 @@ RENAME_EXCHANGE = 2
 NAME_MAX = 255
 _DOTS = (b".", b"..")
 TARGET_MAX = 4095
+_PLACES = 1000  # files whose names are remembered for messages
+_DEEPEST = 4096  # levels of a path in a message
 
 
 class Tree:
@@ -31,6 +33,7 @@ class Tree:
         self._inodes = index.inodes
         self._entries = index.entries
         self._discard = discard
+        self._places: dict[int, tuple[int, bytes]] = {}  # inode → a directory and its name there, see `path_of`
 
     def inode(self, ino: int) -> Inode:
         found = self._inodes.get(ino)
@@ -144,16 +147,33 @@ class Tree:
         self._move(parent, name, moved, new_parent, new_name, there)
 
     def path_of(self, ino: int) -> bytes | None:
-        """A path of a directory from the root, for messages."""
+        """A path from the root, for messages: the only one of a directory, one of those of anything else."""
         parts: list[bytes] = []
         inode = self._inodes.get(ino)
+        if inode is not None and not inode.is_dir:
+            place = self._place_of(ino)
+            if place is None:
+                return None
+            parts.append(place[1])
+            inode = self._inodes.get(place[0])
         while inode is not None and inode.is_dir and inode.parent != inode.ino:
             name = self._entries.name_of(inode.parent, inode.ino)
-            if name is None:
+            if name is None or len(parts) > _DEEPEST:  # directories that nobody comes to may lie in a circle
                 return None
             parts.append(name)
             inode = self._inodes.get(inode.parent)
         return b"/" + b"/".join(reversed(parts)) if inode is not None and inode.is_dir else None
+
+    def _place_of(self, ino: int) -> tuple[int, bytes] | None:
+        """Remembered, since whoever meets an error tries again: each look is a scan."""
+        place = self._places.get(ino)
+        if place is None or self._entries.get(*place) != ino:
+            place = self._entries.place_of(ino)
+            if len(self._places) >= _PLACES:
+                self._places.clear()
+            if place is not None:
+                self._places[ino] = place
+        return place
 
     def _move(
         self, parent: int, name: bytes, moved: Inode, new_parent: int, new_name: bytes, there: Inode | None

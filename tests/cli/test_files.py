@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import stat
 from types import SimpleNamespace
@@ -117,6 +118,17 @@ def test_delete(cli: Cli, data: str) -> None:
     cli("new", "data")
     kept = [path.name for path in (cli.root / "store").rglob("deleted/*.json")]
     assert len(kept) == 2
+
+
+def test_delete_waits_for_a_writer_that_may_be_dead_and_says_so(cli: Cli, data: str) -> None:
+    cli("put", "data", "-", "x", stdin=b"")
+    (path,) = (cli.root / "store").glob("volumes/data-*/lease.json")
+    lease = {**json.loads(path.read_text()), "released": False, "machine": "elsewhere", "host": "node-7"}
+    path.write_text(json.dumps({**lease, "milliseconds": 300}))
+    done = cli("delete", "data", "--yes")
+    assert "is held by" in done.err
+    assert "on node-7 since 20" in done.err
+    assert cli("list", "--json").json == []
 
 
 # --- looking ----------------------------------------------------------------------------------------------------

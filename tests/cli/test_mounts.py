@@ -77,6 +77,42 @@ def test_read_only_and_no_commit_publish_nothing(cli: Cli) -> None:
     cli("mount", "data", path, "--read-only", "--autocommit", "3", code=2)
 
 
+def test_umount_takes_away_what_two_kills_have_left(cli: Cli) -> None:
+    """Daemon and client are gone, so nobody else does."""
+    cli.volume("data", {"a": b"a"})
+    process, path = mounted(cli, "data")
+    with (path / "b").open("w") as file:
+        file.write("b")
+        file.flush()
+        os.fsync(file.fileno())
+    (wire,) = cli("status", "--json").json
+    for pid in (wire["pid"], process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    with pytest.raises(OSError, match="endpoint is not connected"):
+        while True:  # until the kernel knows
+            os.listdir(path)
+    done = cli("umount", path)
+    assert "flytevol recover" in done.err
+    assert not os.path.ismount(path)
+    assert "data" in cli("recover").out
+    cli("umount", path, code=3)
+
+
+def test_a_volume_that_is_mounted_is_not_deleted(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    process, path = mounted(cli, "data", "--no-commit")
+    refused = cli("delete", "data", "--yes", code=4)
+    assert "is open for writing already, by" in refused.err
+    assert "--force" in refused.err
+    assert (path / "a").read_bytes() == b"a"
+    assert len(cli.versions("data")) == 1
+    cli("delete", "data", "--yes", "--force")
+    assert cli("list", "--json").json == []
+    assert (path / "a").read_bytes() == b"a"
+    stop(process)
+
+
 def test_a_mount_path_that_cannot_be_used(cli: Cli) -> None:
     cli.volume("data")
     (cli.root / "full").mkdir()

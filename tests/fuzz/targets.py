@@ -29,7 +29,7 @@ from flyteplugins_vol.errors import (
     VolumeError,
     from_wire,
 )
-from flyteplugins_vol.history.lease import read_lease
+from flyteplugins_vol.history.holding import read_lease
 from flyteplugins_vol.history.record import Locator, VersionRecord, decode_record, parse_locator
 from flyteplugins_vol.history.refs import Ref, read_ref
 from flyteplugins_vol.history.segments import checkout_segments
@@ -38,7 +38,7 @@ from flyteplugins_vol.index.index import Index
 from flyteplugins_vol.model import ROOT_INO, MountSpec
 from flyteplugins_vol.mount import control
 from flyteplugins_vol.store import keys
-from flyteplugins_vol.store.base import Tagged
+from flyteplugins_vol.store.base import Tagged, check_range, exactly
 from flyteplugins_vol.store.cache import BlockCache
 from flyteplugins_vol.store.cipher import Cipher
 from flyteplugins_vol.store.container import INDEX, PACK, Entry, block_hash, count_of, decode, parse_footer
@@ -85,6 +85,10 @@ class _OneObject(MemoryStore):
 
     def get(self, key: str) -> bytes:
         return self._input
+
+    def get_range(self, key: str, offset: int, size: int) -> bytes:
+        check_range(key, offset, size)
+        return exactly(self._input[offset : offset + size], key, offset, size)
 
     def get_tail(self, key: str, size: int) -> bytes:
         return self._input[-size:]
@@ -359,6 +363,9 @@ class _Golden(MemoryStore):
 
     def get(self, key: str) -> bytes:
         return (GOLDEN / key).read_bytes()
+
+    def get_range(self, key: str, offset: int, size: int) -> bytes:
+        return exactly(self.get(key)[offset : offset + size], key, offset, size)
 
 
 def _scratch() -> str | None:

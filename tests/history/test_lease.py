@@ -17,10 +17,11 @@ from uuid import uuid4
 
 import pytest
 
-from flyteplugins_vol.config import StoreOptions, store_options_from_environment
+from flyteplugins_vol.config import LEASE_VARIABLE, StoreOptions, lease_seconds, store_options_from_environment
 from flyteplugins_vol.errors import (
     LeaseLostError,
     NewerFormatError,
+    ObjectTooLargeError,
     RecordDamagedError,
     RefMovedError,
     StoreUnavailableError,
@@ -29,7 +30,8 @@ from flyteplugins_vol.errors import (
 from flyteplugins_vol.history import commit as commit_module
 from flyteplugins_vol.history import processes
 from flyteplugins_vol.history import session as session_module
-from flyteplugins_vol.history.lease import Lease, lease_key, read_lease
+from flyteplugins_vol.history.holding import LEAP, MOST_AHEAD, lease_key, read_lease
+from flyteplugins_vol.history.lease import Lease
 from flyteplugins_vol.history.lease_note import LeaseNote, Released
 from flyteplugins_vol.history.processes import Process
 from flyteplugins_vol.history.refs import move_ref, read_ref, ref_key
@@ -82,6 +84,12 @@ class World:
         assert found is not None
         body = {**json.loads(found.data), **changes}
         assert self.store.inner.replace(KEY, json.dumps(body).encode(), found.tag)
+
+
+def one_tag(world: World) -> str:
+    found = world.store.inner.get_tagged(KEY)
+    assert found is not None
+    return found.tag
 
 
 @pytest.fixture
@@ -305,13 +313,127 @@ def test_a_later_lease_is_refused(world: World, changes: dict[str, Any]) -> None
         world.taken("two")
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"format": "flytevol/ref"}'])
-def test_what_is_no_lease_is_refused_and_left_alone(world: World, data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"format": "flytevol/ref"}', b"[" * 50_000])
+def test_what_is_no_lease_keeps_a_writer_out_for_the_longest_time_of_one(world: World, data: bytes) -> None:
+    move_ref(world.store, REF, VERSION, "one", None, 7)
     world.store.create(KEY, data)
     with pytest.raises(RecordDamagedError) as caught:
-        world.taken("two")
+        read_lease(world.store, KEY)
     assert caught.value.hint
-    assert world.store.get(KEY) == data
+    assert world.taken("two").check() == 7 + LEAP
+    assert 600 <= world.now - 1000 < 602
+    assert world.told[0]["left"] == 600
+    assert "somebody unknown" in world.told[0]["holder"]
+    ref = read_ref(world.store, REF)
+    assert ref is not None
+    assert ref.fence == 7 + LEAP, "so that whoever held it before it was broken moves the ref no more"
+
+
+def test_a_holder_whose_lease_somebody_broke_writes_it_anew(world: World) -> None:
+    one = world.taken("one")
+    world.store.inner.replace(KEY, b"broken", one_tag(world))
+    one.renew()
+    assert one.check() == 1
+    found = read_lease(world.store, KEY)
+    assert found is not None
+    assert found.holder == "one"
+
+
+def test_what_is_written_while_a_broken_one_is_watched_is_of_a_living_writer(world: World) -> None:
+    one = world.taken("one")
+    world.store.inner.replace(KEY, b"broken", one_tag(world))
+    world.meanwhile = one.renew
+    with pytest.raises(VolumeBusyError):
+        world.taken("two")
+    assert world.now < 1002
+
+
+ABSURD: dict[str, list[Any]] = {
+    "milliseconds": [0, -1, True, 1.5, float("nan"), float("inf"), "30000", None, 1 << 53, 1 << 200, 10**4000],
+    "fence": [0, -1, True, 1.5, float("nan"), "2", None, 1 << 53, 1 << 200],
+    "until": [-1, True, 0.5, float("-inf"), None, 1 << 200],
+    "pid": [-1, True, None, 1 << 200],
+    "released": [0, 1, "true", None],
+    "holder": [None, 5, "x" * 5000],
+    "user": [5, "x" * 5000],
+    "host": [None, []],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in ABSURD.items() for value in values])
+def test_a_lease_that_no_writer_writes_is_waited_for_ten_minutes_at_most(world: World, field: str, value: Any) -> None:
+    world.taken("one")
+    world.alter(**{field: value})
+    with pytest.raises(RecordDamagedError):
+        read_lease(world.store, KEY)
+    assert world.taken("two").check() == LEAP
+    assert 600 <= world.now - 1000 < 602
+
+
+@pytest.mark.parametrize("milliseconds", [600_001, 31_536_000_000_000, (1 << 53) - 1])
+def test_a_lease_of_years_is_taken_over_after_ten_minutes(world: World, milliseconds: int) -> None:
+    world.taken("one")
+    world.alter(milliseconds=milliseconds, until=(1 << 53) - 1)
+    assert world.taken("two").check() == 2
+    assert 600 <= world.now - 1000 < 602
+
+
+def test_an_end_further_off_than_the_lease_is_long_is_not_believed(world: World) -> None:
+    """On the machine of its holder, who lives, nobody would watch: it would be held until then."""
+    me = Process.current()
+    world.taken("one", process=me)
+    world.alter(until=(1 << 53) - 1)
+    assert world.taken("two", process=me).check() == 2
+    assert 30 <= world.now - 1000 < 32
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_a_fence_far_ahead_of_the_ref_is_not_believed(world: World, released: bool) -> None:
+    """Else nobody could go beyond it any more."""
+    move_ref(world.store, REF, VERSION, "one", None, 5)
+    world.taken("one")
+    world.alter(fence=(1 << 53) - 1, released=released)
+    assert world.taken("two").check() == 5 + LEAP
+    assert world.taken("two").check() == 6 + LEAP, "from there it goes on as ever"
+
+
+def test_a_great_fence_that_the_ref_has_as_well_is_believed(world: World) -> None:
+    move_ref(world.store, REF, VERSION, "one", None, MOST_AHEAD + 5)
+    world.taken("one").release()
+    world.alter(fence=MOST_AHEAD + 7)
+    assert world.taken("two").check() == MOST_AHEAD + 8
+    assert world.now == 1000.0
+
+
+def test_a_ref_that_nobody_can_go_beyond_is_told(world: World) -> None:
+    move_ref(world.store, REF, VERSION, "one", None, (1 << 53) - 1)
+    with pytest.raises(RecordDamagedError, match="no writer can go beyond") as caught:
+        world.taken("two")
+    assert "fork" in caught.value.hint
+
+
+def test_a_lease_of_megabytes_is_not_read_and_the_error_says_which_object_to_remove(world: World) -> None:
+    world.store.create(KEY, b" " * 100_000)
+    with pytest.raises(ObjectTooLargeError, match=r"lease\.json") as caught:
+        world.taken("two")
+    assert "remove that object" in caught.value.hint
+
+
+def test_a_long_name_of_a_user_makes_no_lease_that_others_refuse(world: World) -> None:
+    Lease(world.store, "test", ID, "one", seconds=30, user="é" * 99_999, fresh=False, process=FAR).take(
+        world.told.append
+    )
+    found = read_lease(world.store, KEY)
+    assert found is not None
+    assert found.user is not None
+    assert set(found.user) == {"é"}
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("nan", 30), ("inf", 600), ("-5", 0), ("0", 0), ("1e9", 600), ("x", 30), ("12", 12)]
+)
+def test_seconds_from_the_environment_are_bounded(given: str, seconds: float) -> None:
+    assert lease_seconds({LEASE_VARIABLE: given}) == seconds
 
 
 @pytest.mark.logs_warnings
@@ -526,7 +648,7 @@ def test_what_a_lease_costs(tmp_path: Path, store: Counting) -> None:
     volume.create(b"b", noise(2))
     volume.commit("two")
     assert store.puts == 4
-    assert store.gets == 1
+    assert store.gets == 2, "the ref, and whether garbage was collected"
     volume.close()
 
 

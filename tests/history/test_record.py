@@ -30,6 +30,7 @@ from flyteplugins_vol.history.record import (
     parse_locator,
 )
 from flyteplugins_vol.history.refs import move_ref, read_ref, ref_key
+from flyteplugins_vol.store.faulty import Faulty
 from flyteplugins_vol.store.memory import MemoryStore
 
 NAME = "ab" * 32
@@ -216,6 +217,20 @@ def test_a_record_is_loaded_and_checked_by_its_name(store: MemoryStore) -> None:
     assert load_record(store, record.locator).locator == record.locator
 
 
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_a_record_whose_bytes_were_altered_on_the_way_is_asked_for_again(store: MemoryStore, times: int) -> None:
+    record = replace(RECORD, store_url=store.url, parents=())
+    store.create(record.locator.key, record.encode())
+    faulty = Faulty(store)
+    faulty.alter("get", record.locator.key, lambda data: data[:-9] + bytes([data[-9] ^ 1]) + data[-8:], times=times)
+    if times < 3:
+        assert load_record(faulty, record.locator).locator == record.locator
+    else:
+        with pytest.raises(RecordDamagedError, match="altered"):
+            load_record(faulty, record.locator)
+    assert len(faulty.log) == min(times + 1, 3)
+
+
 def test_a_record_under_the_name_of_another_volume_or_number_is_refused(store: MemoryStore) -> None:
     record = replace(RECORD, store_url=store.url, parents=())
     for change in ({"volume_id": "f" * 16}, {"file": "00000009" + record.locator.file[8:]}):
@@ -253,9 +268,12 @@ REF = {"format": "flytevol/ref", "format_version": 1, "requires": [], "requires_
 @pytest.mark.parametrize(
     "data",
     [
-        b"", b"[]", b"null", b"{}", b"\xff", b"[" * 100_000, json.dumps(REF).encode(),
+        b"", b"[]", b"null", b"{}", b"\xff", b"[" * 50_000, json.dumps(REF).encode(),
         json.dumps({**REF, "version": "../../x"}).encode(),
         json.dumps({**REF, "version": 5}).encode(),
+        *(json.dumps({**REF, "version": RECORD.locator.file, "fence": fence}).encode()
+          for fence in (-1, True, None, 1.0, float("nan"), "1", 1 << 53, 1 << 200)),
+        json.dumps({**REF, "version": RECORD.locator.file, "writer": "x" * 5000}).encode(),
         json.dumps({**REF, "version": RECORD.locator.file, "format": "x"}).encode(),
     ],
 )  # fmt: skip

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +62,42 @@ def test_a_killed_writer_is_succeeded_at_once(world: World, elsewhere) -> None:
     (path / "theirs").write_text("2")
     other.finalize.sync()
     volume.abandon.sync()
+
+
+def of_another_machine(world: World, milliseconds: int) -> None:
+    """Let the lease of the store's only volume be held by a process elsewhere, which never renews it."""
+    (path,) = world.path("store").glob("volumes/*/lease.json")
+    lease = {**json.loads(path.read_text()), "released": False, "machine": "elsewhere", "host": "node-7"}
+    path.write_text(json.dumps({**lease, "milliseconds": milliseconds}))
+
+
+@pytest.mark.logs_warnings
+def test_whoever_waits_for_a_lease_is_told_whose_it_is_and_for_how_long(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    volume, _ = mounted(world)
+    volume.finalize.sync()
+    of_another_machine(world, 400)
+    events: list[dict[str, Any]] = []
+    volume = world.keep(Volume.from_name.sync("line", world.store))
+    volume.mount.sync(world.path("mnt"), progress=events.append)
+    volume.abandon.sync()
+    waits = [event for event in events if event.get("phase") == "lease"]
+    assert "on node-7 since 20" in waits[0]["holder"]
+    assert 0.3 < waits[0]["left"] <= 0.4
+    assert waits[-1]["left"] == 0
+
+    of_another_machine(world, 400)
+    volume = world.keep(Volume.from_name.sync("line", world.store))
+    volume.mount.sync(world.path("mnt"))
+    volume.abandon.sync()
+    of_another_machine(world, 400)
+    volume = world.keep(Volume.from_name.sync("line", world.store))
+    volume.write_bytes.sync("b", b"without a mount")
+    volume.finalize.sync()
+    told = [record.message for record in caplog.records if "watching for up to" in record.message]
+    assert len(told) == 2, "once each, in the log of this process"
+    assert all("volume line is held by" in text and "on node-7 since 20" in text for text in told)
 
 
 @pytest.mark.slow

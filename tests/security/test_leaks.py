@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from flyteplugins_vol.config import StoreOptions
-from flyteplugins_vol.errors import StoreError
+from flyteplugins_vol.errors import LocatorError, StoreError
+from flyteplugins_vol.history.record import parse_locator
 from flyteplugins_vol.io import Volume
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount.handshake import greeting
@@ -49,7 +50,7 @@ def test_nowhere_on_a_mount_and_in_a_store(
         daemon = Path(f"/proc/{volume.status()['pid']}")
         assert_clean((daemon / "cmdline").read_bytes(), "arguments")
         assert_clean((daemon / "environ").read_bytes(), "environment")
-        assert re.search(r"Max core file size +0 +0 ", (daemon / "limits").read_text())
+        assert re.search(r"Max core file size +1 +1 ", (daemon / "limits").read_text())
         for path in (tmp_path / "cache").rglob("*"):
             if path.is_file():
                 assert_clean(path.read_bytes(), path)
@@ -81,6 +82,13 @@ def test_nowhere_in_errors_and_logs(s3_server: S3Server, caplog: pytest.LogCaptu
             assert_clean(repr(store).encode(), "repr")
     ours = [record for record in caplog.records if record.name.startswith("flyteplugins_vol")]
     assert_clean("\n".join(record.getMessage() for record in ours).encode(), "log")
+
+
+def test_not_in_the_error_for_an_address_with_a_password() -> None:
+    with pytest.raises(LocatorError) as caught:
+        parse_locator(f"s3://AKEY:{SECRET}@bucket/volumes/x")
+    assert SECRET not in str(caught.value)
+    assert "bucket" in caught.value.message
 
 
 def test_nowhere_in_what_is_printed(tmp_path: Path) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from flyteplugins_vol.errors import LocalDirectoryError
+from flyteplugins_vol.history.local import WorkspaceDirectory
 from flyteplugins_vol.io import Volume
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount import control_server, workspace_lock
 from flyteplugins_vol.mount.client import MountClient
+from flyteplugins_vol.mount.preflight import check_directory
 from flyteplugins_vol.portable import make_private, private_directory
 
 
@@ -96,6 +98,34 @@ def test_a_directory_of_somebody_else_is_refused(root: Path, tmp_path: Path) -> 
     volume = Volume.new("private", f"file://{tmp_path}/store")
     with pytest.raises(LocalDirectoryError, match="belongs to user 1234"):
         volume.write_bytes.sync("/a", b"x")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a link away")
+@pytest.mark.parametrize("name", ["cache/index", "cache/blocks", "workspaces", "unmounted"])
+def test_a_link_of_somebody_else_is_refused(root: Path, tmp_path: Path, name: str) -> None:
+    """In a cache directory that others can write to; it could lead to a directory of ours for something else."""
+    precious = tmp_path / "precious"
+    precious.mkdir(0o755)
+    databases = [precious / f"{number}.db" for number in range(20)]
+    for path in databases:
+        path.write_bytes(b"of mine")
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).symlink_to(precious)
+    os.lchown(root / name, 1234, 1234)
+    volume = Volume.new("private", f"file://{tmp_path}/store")
+    if name == "workspaces":
+        with pytest.raises(LocalDirectoryError, match="was put there by user 1234"):
+            check_directory(str(root / "workspaces" / "x"), "staging")
+    with pytest.raises(LocalDirectoryError, match="was put there by user 1234"):
+        volume.write_bytes.sync("/a", b"x")
+        WorkspaceDirectory(str(root / "workspaces" / "x"))
+        volume.commit.sync()
+    assert stat.S_IMODE(precious.stat().st_mode) == 0o755
+    assert sorted(precious.iterdir()) == sorted(databases)
+    os.unlink(root / name)
+    (root / name).symlink_to(precious)  # one of our own is followed: a cache may well lie on another disk
+    WorkspaceDirectory(str(root / "workspaces" / "x"))
+    volume.close.sync()
 
 
 def test_a_link_where_the_socket_goes_is_replaced_and_not_followed(tmp_path: Path) -> None:
