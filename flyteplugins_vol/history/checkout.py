@@ -8,8 +8,9 @@ import shutil
 import tempfile
 from contextlib import suppress
 
+from flyteplugins_vol.errors import LocalDirectoryError
 from flyteplugins_vol.history.record import VersionRecord
-from flyteplugins_vol.history.segments import Segments, checkout_segments, hash_file
+from flyteplugins_vol.history.segments import Segments, change_checkout, checkout_segments, hash_file
 from flyteplugins_vol.index.check import check_published
 from flyteplugins_vol.portable import fchmod, free_bytes, private_directory, private_opener
 from flyteplugins_vol.store.base import ObjectStore
@@ -24,8 +25,13 @@ class IndexCache:
         self._root = os.path.join(cache_dir, "index")
         private_directory(self._root)  # what lies there is believed: see `_unharmed`
 
-    def checkout(self, store: ObjectStore, record: VersionRecord) -> tuple[str, Segments]:
-        """Path of the version's index, not to be written to, and its segments."""
+    def checkout(
+        self, store: ObjectStore, record: VersionRecord, near: VersionRecord | None = None
+    ) -> tuple[str, Segments]:
+        """Path of the version's index, not to be written to, and its segments.
+
+        ``near``: a version that is perhaps here already, so that only what differs from it need come from the store.
+        """
         path = self._path(record)
         segments = self._unharmed(path, record)
         if segments is None:
@@ -33,10 +39,24 @@ class IndexCache:
                 raise OSError(errno.ENOSPC, f"no room for an index of {record.index.size} bytes", self._root)
             with tempfile.TemporaryDirectory(dir=self._root, prefix="new-") as room:
                 made = os.path.join(room, "index.db")
-                segments = checkout_segments(store, record.index, made)
+                segments = self._changed(store, near, record, made) if near is not None else None
+                segments = segments or checkout_segments(store, record.index, made)
                 check_published(made)
                 self._enter(made, path, segments)
         return path, segments
+
+    def _changed(
+        self, store: ObjectStore, near: VersionRecord, record: VersionRecord, made: str
+    ) -> Segments | None:  # fmt: skip
+        """Make the index out of a copy of another version's; None if that is not here, unharmed."""
+        if self._unharmed(self._path(near), near) is None:
+            return None
+        try:
+            copy_file(self._path(near), made)
+        except FileNotFoundError:  # another daemon has trimmed meanwhile
+            return None
+        change_checkout(store, near.index, record.index, made)
+        return Segments(record.index, tuple(hash_file(made)))
 
     def keep(self, record: VersionRecord, index_file: str, segments: Segments) -> None:
         """Keep a copy of an index that was just published, for the mounts that follow on this machine."""
@@ -73,6 +93,16 @@ class IndexCache:
             for path in (entry.path, entry.path + ".hashes"):
                 with suppress(FileNotFoundError):  # another daemon trims as well
                     os.unlink(path)
+
+
+def disk_error(error: OSError, place: str) -> LocalDirectoryError:
+    """What to raise when a version cannot be opened for the sake of the local disk; ``place`` if it names no file."""
+    return LocalDirectoryError(
+        f"{error.filename or place}: {error.strerror or error}",
+        hint="free some space there, or give cache_dir= and meta_dir= on another disk"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "give cache_dir= and meta_dir= that you can write to",
+    )
 
 
 def copy_file(source: str, target: str, *, durable: bool = False) -> None:

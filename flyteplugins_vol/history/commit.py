@@ -9,24 +9,28 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
-from flyteplugins_vol.errors import CommitError, ConflictError, ObjectMissingError, RefMovedError
+from flyteplugins_vol.errors import CommitError, ConflictError, ObjectMissingError, RefMovedError, StoreError
 from flyteplugins_vol.history.lease import LeaseKeeper
-from flyteplugins_vol.history.record import VersionRecord, load_record
+from flyteplugins_vol.history.marks import read_marked
+from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.refs import Ref, move_ref, read_known_ref, read_ref, ref_key
+from flyteplugins_vol.history.roots import packs_of
 from flyteplugins_vol.history.segments import Segments, publish_segments
+from flyteplugins_vol.history.survival import Survival
 from flyteplugins_vol.store.base import ObjectStore
-from flyteplugins_vol.store.container import PACK, object_key, renewed, upload
+from flyteplugins_vol.store.container import PACK, TRAILER_SIZE, object_key, renewed, upload
 from flyteplugins_vol.workspace.sealing import Call, Sealer
 from flyteplugins_vol.workspace.workspace import Workspace
 
 Progress = Callable[[Mapping[str, Any]], None]
 
-_WORKERS = 3  # packs in the making at once, some 50 MiB of memory each at the worst
+_WORKERS = 6  # packs under way at once: two in the making, the others on their way with 16 MiB of memory each
 _FREEZE_BELOW = 8 << 20  # staged bytes that may be left for the time when writers are held off
 # Seconds for which an object that no version names is safe from deleters: docs/FORMAT.md, section 8.
 _TRUSTED = 3 * 86_400.0
@@ -55,11 +59,12 @@ class Base:
 
 
 class Snapshot(NamedTuple):
-    """An index file that stays as it is, what it counts, and the number of the first pack that it does not name."""
+    """An index file that stays as it is, what it counts, and its packs: the next one's number, and the new ones."""
 
     path: str
     counts: dict[str, int]
     next_pack: int
+    new_packs: tuple[str, ...]  # names of those that the base does not name
 
 
 class Committer:
@@ -78,6 +83,7 @@ class Committer:
         self._lease = lease
         self._on_published = on_published
         self._stored_before = 0
+        self._survival = Survival(store)
         self._lock = threading.Lock()
         self._stopped = False
         self._moving = threading.Lock()  # held while the ref is on its way: the one request that publishes
@@ -103,7 +109,7 @@ class Committer:
         with self._lock:
             if self.base is not None and self._nothing_to_do(call, message):
                 return self.base
-            if time.time() - self._base.seen > _TRUSTED:
+            if not 0 <= time.time() - self._base.seen <= _TRUSTED:
                 self._renew(call)
             snapshot = self._snapshot(call, freeze, thaw, progress)
             try:
@@ -144,20 +150,29 @@ class Committer:
         self._check_wanted()
         if not self._store.create(record.locator.key, record.encode()):
             raise CommitError(f"{record.locator} exists with other content", hint="report this: it cannot happen")
-        self._move_ref(record)
+        self._move_ref(record, snapshot)
         self._stored_before = uploaded
         return record, published.segments
 
     def _renew(self, call: Call) -> None:
-        """After days without a commit: see that the base exists, and store again what no version names yet.
+        """After days without a commit: look for the base, and store again what no version names any more, or yet.
 
-        A deleter spares such objects for some days only. Raises `VersionNotFoundError`, `StoreError`.
+        A deleter spares such objects for some days only. Raises `ObjectMissingError`, `StoreError`.
         """
-        if self.base is not None:
-            load_record(self._store, self.base.locator)
+        now = time.time()
+        marked: frozenset[str] | None = None
+        if self.base is not None and self._store.get(self.base.locator.key) is None:
+            marked = read_marked(self._store)[1]
+            self._base = replace(self._base, segments=None)  # so the whole index is stored anew
+        call(self._workspace.housekeep)  # what was removed needs nothing any more
+        first = self._base.first_pack
         blocks = self._workspace.index.blocks
-        for number, name in call(blocks.packs_from, self._base.first_pack):
-            data = self._store.get(object_key(PACK, name))
+        for number, name in call(blocks.packs_from, first if marked is None else 0):
+            key = object_key(PACK, name)
+            spared = marked is not None and number < first and key not in marked  # by all that is known
+            data = self._store.get_tail(key, TRAILER_SIZE) if spared else self._store.get(key)
+            if data is not None and spared:
+                continue
             if data is None:
                 raise ObjectMissingError(
                     f"pack {name} was deleted from {self._store.url} before a version named it",
@@ -166,7 +181,7 @@ class Committer:
             again = renewed(PACK, name, data)
             upload(self._store, PACK, again)
             call(blocks.rename_pack, number, again.name)
-        self._base = replace(self._base, seen=time.time())
+        self._base = replace(self._base, seen=now)
 
     def _snapshot(
         self, call: Call, freeze: Callable[[], None], thaw: Callable[[], None], progress: Progress
@@ -193,7 +208,8 @@ class Committer:
         index = self._workspace.index
         packs, pack_bytes = index.blocks.totals()
         counts = {"files": index.files, "bytes": index.bytes, "packs": packs, "pack_bytes": pack_bytes}
-        return Snapshot(path, counts, index.blocks.next_pack)
+        new = tuple(name for _, name in index.blocks.packs_from(self._base.first_pack))
+        return Snapshot(path, counts, index.blocks.next_pack, new)
 
     def _nothing_to_do(self, call: Call, message: str | None) -> bool:
         """Whether the version to be would equal the one that this volume has already."""
@@ -216,12 +232,13 @@ class Committer:
             store_url=self._store.url,
         )
 
-    def _move_ref(self, record: VersionRecord) -> None:
+    def _move_ref(self, record: VersionRecord, snapshot: Snapshot) -> None:
         key = ref_key(record.volume_name, record.volume_id)
         base = self.base
         expected = base.locator.file if base is not None and self._own else None
         read = read_known_ref if expected is not None else read_ref
         there = read(self._store, key)
+        self._check_whole(record, snapshot, named=there.version if there is not None else None)
         fence = self._fence(record, there)
         # A ref that this workspace wrote names a commit of its own whose answer was lost: it failed for whoever asked.
         ours = there is not None and there.writer == self._line.writer
@@ -238,6 +255,24 @@ class Committer:
             f"{there.version if there is not None else 'nothing'}, this commit builds on {expected or 'nothing'}",
             hint=_saved_as(record),
         )
+
+    def _check_whole(self, record: VersionRecord, snapshot: Snapshot, named: str | None) -> None:
+        """``named``: the version that the ref names. Nobody deletes that one: if it is the base, all of it is there."""
+
+        def packs() -> Iterable[str]:
+            return (name for name, _ in packs_of(snapshot.path))
+
+        base, new = self.base, snapshot.new_packs
+        if self._base.segments is None:  # there is none, or it was found to be gone: nothing is known of what it named
+            base, new = None, packs()
+        is_there = base is not None and base.locator.file == named
+        try:
+            self._survival.check(record, base, new, packs, is_base_there=is_there)
+        except CommitError:
+            self._base = replace(self._base, seen=0.0)  # the next try stores again what it can
+            with suppress(StoreError):
+                self._store.delete(record.locator.key)  # nobody knows of it
+            raise
 
     def _check_wanted(self) -> None:
         if self._stopped:

@@ -9,14 +9,15 @@ rewritten into the new one, so that a checkout stays a few requests.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from flyteplugins_vol.errors import DamageError, IndexDamagedError, ObjectMissingError, StoreError
+from flyteplugins_vol.history.asking import insist
 from flyteplugins_vol.history.record import IndexMap, IndexObject
 from flyteplugins_vol.portable import OPEN_FLAGS, pread, pwrite
-from flyteplugins_vol.store.base import ObjectStore
+from flyteplugins_vol.store.base import Data, ObjectStore
 from flyteplugins_vol.store.container import (
     INDEX,
     Entry,
@@ -94,12 +95,37 @@ def publish_segments(store: ObjectStore, path: str, base: Segments | None) -> Pu
 
 def checkout_segments(store: ObjectStore, index: IndexMap, path: str) -> Segments:
     """Write the index file to ``path``, every segment checked. Raises `StoreError` or `IndexDamagedError`."""
+    hashes: list[bytes] = [b""] * sum(run[2] for run in index.runs)
+    _bring_all(store, index, path, range(len(hashes)), hashes)
+    return Segments(index, tuple(hashes))
+
+
+def change_checkout(store: ObjectStore, before: IndexMap | None, index: IndexMap, path: str) -> None:
+    """Make the index file at ``path``, which is that of ``before``, into another one; raises as `checkout_segments`.
+
+    Brings only what differs. After an error the file is neither.
+    """
+    known = _named(before) if before is not None and before.segment_size == index.segment_size else []
+    places = _named(index)
+    ends = (len(known) - 1, len(places) - 1)  # may be shorter than the others
+    differ = [i for i, place in enumerate(places) if i >= len(known) or known[i] != place or i in ends]
+    _bring_all(store, index, path, differ, [b""] * len(places))
+
+
+def _named(index: IndexMap) -> list[tuple[str, int]]:
+    """Name of the object, and entry, of each segment."""
+    return [(index.objects[number].name, entry) for number, entry in _expand(index)]
+
+
+def _bring_all(
+    store: ObjectStore, index: IndexMap, path: str, segments: Iterable[int], hashes: list[bytes]
+) -> None:  # fmt: skip
     places = list(_expand(index))
     wanted: dict[int, list[tuple[int, int]]] = {}
-    for segment, (number, entry) in enumerate(places):
+    for segment in segments:
+        number, entry = places[segment]
         wanted.setdefault(number, []).append((entry, segment))
-    hashes: list[bytes] = [b""] * len(places)
-    fd = os.open(path, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | OPEN_FLAGS, 0o600)
+    fd = os.open(path, os.O_CREAT | os.O_WRONLY | OPEN_FLAGS, 0o600)
     try:
         with DaemonPool(_WORKERS, "index") as pool:
             jobs = [pool.submit(_bring, store, index, number, live, fd, hashes) for number, live in wanted.items()]
@@ -108,10 +134,15 @@ def checkout_segments(store: ObjectStore, index: IndexMap, path: str) -> Segment
         os.ftruncate(fd, index.size)
     finally:
         os.close(fd)
-    return Segments(index, tuple(hashes))
 
 
 def _bring(
+    store: ObjectStore, index: IndexMap, number: int, live: list[tuple[int, int]], fd: int, hashes: list[bytes]
+) -> None:
+    insist(lambda: _bring_once(store, index, number, live, fd, hashes))
+
+
+def _bring_once(
     store: ObjectStore, index: IndexMap, number: int, live: list[tuple[int, int]], fd: int, hashes: list[bytes]
 ) -> None:
     item = index.objects[number]
@@ -138,7 +169,7 @@ def _fetch(
 ) -> tuple[tuple[Entry, ...], dict[int, memoryview]]:
     """Footer entries and stored bytes of the live ones: all in one GET, or footer and ranges where few are live."""
     if item.size <= _WHOLE or len(live) * 2 >= item.entries:
-        data = _present(store.get(key), store, key)
+        data = _present(store.get_range(key, 0, item.size), store, key)  # the record says how much there is to read
         entries = _checked(parse_footer(INDEX, item.name, data), item)
         view = memoryview(data)
         return entries, {i: view[entries[i].offset : entries[i].offset + entries[i].stored] for i in live}
@@ -162,7 +193,7 @@ def _checked(entries: tuple[Entry, ...], item: IndexObject) -> tuple[Entry, ...]
     return entries
 
 
-def _present(data: bytes | None, store: ObjectStore, key: str) -> bytes:
+def _present(data: Data | None, store: ObjectStore, key: str) -> Data:
     if data is None:
         raise ObjectMissingError(f"{store.url}/{key} is missing", hint=_HINT)
     return data
@@ -217,7 +248,7 @@ def _compact(size: int, objects: list[IndexObject], places: list[tuple[int, int]
     return IndexMap(size, SEGMENT_SIZE, tuple(objects[old] for old in used), tuple(runs))
 
 
-def _body(data: bytes) -> tuple[bytes, int, int, bytes]:
+def _body(data: bytes) -> tuple[bytes, int, int, Data]:
     codec, stored = encode(data)
     return block_hash(data), len(data), codec, stored
 

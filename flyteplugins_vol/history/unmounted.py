@@ -16,11 +16,14 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from flyteplugins_vol.config import cache_root
-from flyteplugins_vol.errors import HandleClosedError, IndexDamagedError, VolumeError
+from flyteplugins_vol.errors import HandleClosedError, IndexDamagedError, LocalDirectoryError, VolumeError
 from flyteplugins_vol.history.commit import Progress
+from flyteplugins_vol.history.lease_wait import LeaseWait
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.session import open_session
+from flyteplugins_vol.history.tidy import UNMOUNTED, tidy_daily
 from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.portable import OPEN_FLAGS, fcntl, make_workspace
 from flyteplugins_vol.store.daemonpool import DaemonPool
 from flyteplugins_vol.store.fetch import Miss
 from flyteplugins_vol.workspace.warmup import warm
@@ -45,8 +48,9 @@ class Unmounted:
         own = f"{spec.volume_name}-{spec.volume_id}-{uuid.uuid4().hex[:8]}"
         # what was written is closed by now: nothing to wait for before it is uploaded
         self.spec = spec = replace(
-            spec, meta_dir=os.path.join(cache_root(), "unmounted", own), resume=False, upload_delay=0.0
+            spec, meta_dir=os.path.join(cache_root(), UNMOUNTED, own), resume=False, upload_delay=0.0
         )
+        self._held = None if spec.read_only else _hold(spec.meta_dir)
         self._lock = threading.RLock()
         self._thawed = threading.Condition(self._lock)
         self._frozen = False
@@ -56,9 +60,9 @@ class Unmounted:
         self._closed = False
         self._changes = self._published = 0
         try:
-            self.session = open_session(spec, self.call, _ignore)
+            self.session = open_session(spec, self.call, LeaseWait(spec.volume_name))
         except BaseException:
-            shutil.rmtree(spec.meta_dir, ignore_errors=True)
+            self._leave()
             raise
         self.workspace = self.session.workspace
 
@@ -114,6 +118,12 @@ class Unmounted:
                 return
             self._closed = True
             self.session.close(keep=False)
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._held is not None:
+            os.close(self._held)  # first: where files that are open cannot be removed, it would stay
+            self._held = None
         shutil.rmtree(self.spec.meta_dir, ignore_errors=True)
 
     def __enter__(self) -> Unmounted:
@@ -158,6 +168,20 @@ class Unmounted:
             self._thawed.notify_all()
 
 
+def _hold(directory: str) -> int:
+    """Lock the directory: if this process is killed, others see by that who left it. See `tidy`."""
+    tidy_daily(cache_root())
+    try:
+        make_workspace(directory)
+        fd = os.open(os.path.join(directory, "lock"), os.O_RDWR | os.O_CREAT | OPEN_FLAGS, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    except OSError as error:
+        raise LocalDirectoryError(
+            f"{directory}: {error.strerror}", hint="set FLYTE_VOL_CACHE_DIR to a directory that you can write to"
+        ) from error
+    return fd
+
+
 @contextmanager
 def _damage_told() -> Generator[None]:
     """What SQLite says of a file that is not as it was written, as an error of ours."""
@@ -183,7 +207,7 @@ def publish_workspace(spec: MountSpec, message: str | None, progress: Progress |
         with lock:
             return fn(*args)
 
-    session = open_session(spec, call, progress or _ignore)
+    session = open_session(spec, call, LeaseWait(spec.volume_name))
     published = False
     try:
         record = session.commit(message, call, _nothing, _nothing, progress or _ignore)

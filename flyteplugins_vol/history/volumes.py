@@ -1,4 +1,4 @@
-"""The volumes of a store and the versions of a volume: list, find, follow back, delete."""
+"""The volumes of a store and the versions of a volume: list, find, follow back."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from flyteplugins_vol.errors import ConflictError, ObjectMissingError, VersionNotFoundError
-from flyteplugins_vol.history.lease import lease_key
+from flyteplugins_vol.errors import ObjectMissingError, VersionNotFoundError
 from flyteplugins_vol.history.record import Locator, VersionRecord, load_record, parse_locator, volume_prefix
 from flyteplugins_vol.history.refs import MAIN, Ref, read_ref, ref_key
 from flyteplugins_vol.store.base import ObjectStore
@@ -81,34 +80,6 @@ def follow_back(store: ObjectStore, record: VersionRecord) -> Iterator[VersionRe
         yield record
 
 
-def delete_version(store: ObjectStore, locator: Locator) -> None:
-    """Delete one version's record; its blocks go with a later collection. Raises `ConflictError` if a ref names it.
-
-    As docs/FORMAT.md section 8 wants it: a copy of the record first, so that what it names lives on for those who may
-    be building on it.
-    """
-    volume = VolumeEntry(locator.store_url, locator.volume_name, locator.volume_id)
-    named = [name for name, ref in list_refs(store, volume).items() if ref.version == locator.file]
-    if named:
-        raise ConflictError(
-            f"the ref {', '.join(named)} of volume {volume} names this version",
-            hint="commit a newer version first, or delete the whole volume",
-        )
-    if not _delete_record(store, locator):
-        raise VersionNotFoundError(f"there is no version at {locator}", hint="it was deleted already")
-
-
-def delete_volume(store: ObjectStore, volume: VolumeEntry) -> int:
-    """Delete a volume: its refs, all its records, its lease. Returns how many records. Forks of it are not touched."""
-    for name in list_refs(store, volume):
-        store.delete(ref_key(volume.name, volume.id, name))
-    versions = list_versions(store, volume)
-    for locator in reversed(versions):
-        _delete_record(store, locator)
-    store.delete(lease_key(volume.name, volume.id))
-    return len(versions)
-
-
 def _directories(store: ObjectStore) -> list[VolumeEntry]:
     found = (_DIRECTORY.fullmatch(directory) for directory in store.list_dirs("volumes/"))
     return sorted((VolumeEntry(store.url, m["name"], m["id"]) for m in found if m), key=str)
@@ -117,17 +88,6 @@ def _directories(store: ObjectStore) -> list[VolumeEntry]:
 def _has_versions(store: ObjectStore, volume: VolumeEntry) -> bool:
     """Whether anything but copies of deleted records is left of it."""
     return next(iter(store.list(f"{volume.prefix}/versions/")), None) is not None
-
-
-def _delete_record(store: ObjectStore, locator: Locator) -> bool:
-    data = store.get(locator.key)
-    if data is None:
-        return False
-    kept = f"{volume_prefix(locator.volume_name, locator.volume_id)}/deleted/{locator.file}"
-    store.delete(kept)  # its age counts from now on
-    store.create(kept, data)
-    store.delete(locator.key)
-    return True
 
 
 def _is_record(store_url: str, volume: VolumeEntry, file: str) -> bool:

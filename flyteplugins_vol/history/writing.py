@@ -11,9 +11,11 @@ import time
 import uuid
 from typing import NamedTuple
 
+from flyteplugins_vol.errors import VersionNotFoundError
 from flyteplugins_vol.history.admission import Admission
 from flyteplugins_vol.history.checkout import IndexCache, copy_file
 from flyteplugins_vol.history.commit import Base, Committer, Line, Progress
+from flyteplugins_vol.history.copies import read_copy
 from flyteplugins_vol.history.lease import LeaseKeeper
 from flyteplugins_vol.history.local import WorkspaceDirectory, WorkspaceState, attempt_of
 from flyteplugins_vol.history.record import Locator, VersionRecord, load_record, parse_locator
@@ -155,9 +157,22 @@ def _check_out(
 def _resume(
     store: ObjectStore, indexes: IndexCache, state: WorkspaceState
 ) -> tuple[VersionRecord | None, Segments | None]:  # fmt: skip
-    """What a workspace that an earlier process left builds on."""
+    """What a workspace that an earlier process left builds on.
+
+    That version may have been deleted meanwhile, and its copy as well: then the workspace builds on nothing, and its
+    next commit stores again all that is still there.
+    """
     if state.base is None:
         return None, None
-    base = load_record(store, parse_locator(state.base))
+    where = parse_locator(state.base)
+    try:
+        base = load_record(store, where)
+    except VersionNotFoundError:
+        copy = read_copy(store, where)
+        if copy is None:
+            log.warning("version %s was deleted: what builds on it is resumed, and stored anew when committed", where)
+            state.base, state.seen, state.first_pack = None, 0.0, 0
+            return None, None
+        base = copy
     base.check_writable()
     return base, indexes.checkout(store, base)[1]

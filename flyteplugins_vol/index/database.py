@@ -38,7 +38,7 @@ class IndexDatabase:
             raise FileExistsError(path)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         sql = _connect(path, read_only=False)
-        _guard(sql)
+        guard(sql)
         sql.execute(f"PRAGMA page_size={schema.PAGE_SIZE}")
         sql.execute(f"PRAGMA application_id={schema.APPLICATION_ID}")
         sql.execute(f"PRAGMA user_version={schema.FORMAT}")
@@ -55,7 +55,7 @@ class IndexDatabase:
             raise FileNotFoundError(path)
         sql = _connect(path, read_only=read_only)
         try:
-            _guard(sql)
+            guard(sql)
             _check(sql, path)
             if not read_only:
                 _tune(sql)
@@ -92,6 +92,7 @@ class IndexDatabase:
     def widen(self, size: int) -> None:
         """Let SQLite hold so many bytes of pages."""
         self.sql.execute(f"PRAGMA cache_size=-{size >> 10}")
+        self.sql.execute("PRAGMA shrink_memory")
 
     def wal_bytes(self) -> int:
         try:
@@ -124,15 +125,15 @@ def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None
 
 def _connect(path: str, *, read_only: bool) -> sqlite3.Connection:
     # immutable: a published index is never written again, so a reader takes no locks and looks for no WAL
-    uri = f"file:{_quote(path)}?{'mode=ro&immutable=1' if read_only else 'mode=rw'}"
+    uri = f"file:{quoted(path)}?{'mode=ro&immutable=1' if read_only else 'mode=rw'}"
     # The owner thread opens it, then may hand it over once: `check_same_thread` would forbid that.
     return sqlite3.connect(
         uri, uri=True, isolation_level=None, cached_statements=256, check_same_thread=False, timeout=0
     )
 
 
-def _guard(sql: sqlite3.Connection) -> None:
-    """What makes a stranger's file harmless; the first of the pragmas reads it already.
+def guard(sql: sqlite3.Connection, *, attached: int = 0) -> None:
+    """What makes a stranger's file harmless; the first of the pragmas reads it already. ``attached``: files beside it.
 
     Defensive mode and limits where this Python can set them (3.12, 3.11). They are a second wall: nothing of a file
     but rows of our own tables is ever run or used, see `_check`.
@@ -143,7 +144,7 @@ def _guard(sql: sqlite3.Connection) -> None:
             sql.setconfig(off, False)
     if sys.version_info >= (3, 11):
         sql.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_CELL)
-        sql.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        sql.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, attached)
     for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", f"cache_size=-{_CACHE_KIB}"):
         sql.execute(f"PRAGMA {pragma}")
 
@@ -198,5 +199,6 @@ def _one(sql: sqlite3.Connection, statement: str) -> tuple[Any, ...]:
     return sql.execute(statement).fetchone()
 
 
-def _quote(path: str) -> str:
+def quoted(path: str) -> str:
+    """A path as a part of SQLite's URIs."""
     return path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flyteplugins_vol.errors import HandleClosedError, NothingCommittedError, VolumeError
+from flyteplugins_vol.history.forking import publish_fork
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.unmounted import publish_unmounted
 from flyteplugins_vol.io import hosts
@@ -105,8 +106,11 @@ class Publishing(WriteFiles, Mountable):
             self._record = self._commit_unmounted(message, progress)
         elif not (self._own and message is None and self._record is not None):
             spec = self._spec(MountOptions(resume=False))
-            aside = f"{spec.meta_dir}-{new_id()}"  # a writer that has it mounted, or died with it, keeps its workspace
-            self._record = publish_unmounted(replace(spec, meta_dir=aside), message)
+            record = publish_fork(spec, message) if self._record is not None and not self._own else None
+            if record is None:
+                aside = f"{spec.meta_dir}-{new_id()}"  # who has it mounted, or died with it, keeps his workspace
+                record = publish_unmounted(replace(spec, meta_dir=aside), message)
+            self._record = record
         return self._published(self._record)
 
     def _do_fork(self, name: str | None = None) -> RWVolume:

@@ -58,11 +58,11 @@ def check_version(volume: Driven, record: VersionRecord, expected: dict[bytes, o
 
 
 def calls_of_a_commit() -> list[str]:
-    return ["packs", "index", "versions", "get_tagged", "refs"]
+    return ["packs", "index", "versions", "get_tagged", "marks", "refs"]
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("skip", range(5))
+@pytest.mark.parametrize("skip", range(6))
 def test_a_fault_at_each_call_leaves_the_last_version_and_the_next_commit_brings_everything(
     volume: Driven, store: Faulty, skip: int, after: bool
 ) -> None:
@@ -75,7 +75,7 @@ def test_a_fault_at_each_call_leaves_the_last_version_and_the_next_commit_brings
         volume.commit("two")
     assert fault.hits == 1
     store.clear()
-    if (skip, after) != (4, True):
+    if (skip, after) != (5, True):
         assert head(volume) == first.locator.file
     check_version(volume, first, before)
     volume.create(b"c", noise(3))
@@ -87,7 +87,7 @@ def test_a_fault_at_each_call_leaves_the_last_version_and_the_next_commit_brings
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("skip", range(5))
+@pytest.mark.parametrize("skip", range(6))
 def test_a_fault_at_each_call_of_the_first_commit(volume: Driven, store: Faulty, skip: int, after: bool) -> None:
     volume.create(b"a", noise(1))
     store.fail(skip=skip, after=after)
@@ -99,7 +99,7 @@ def test_a_fault_at_each_call_of_the_first_commit(volume: Driven, store: Faulty,
     check_version(volume, record, volume.tree())
 
 
-@pytest.mark.parametrize("call", range(1, 6))
+@pytest.mark.parametrize("call", range(1, 7))
 def test_a_process_that_dies_before_each_call_leaves_a_whole_version_and_a_workspace_to_resume(
     volume: Driven, store: Faulty, call: int
 ) -> None:

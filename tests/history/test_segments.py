@@ -127,6 +127,21 @@ def test_a_damaged_object_is_named_and_no_other_error_comes_out(
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("few", [False, True])
+def test_an_object_that_was_harmed_on_its_way_is_asked_for_again(
+    published: tuple[Counting, Segments, bytes], tmp_path: Path, few: bool
+) -> None:
+    store, made, content = published
+    wanted = made.map
+    if few:
+        wanted = IndexMap(2 * SEGMENT_SIZE, SEGMENT_SIZE, made.map.objects, ((0, 0, 1), (0, 99, 1)))
+    faulty = Faulty(store.inner)
+    faulty.alter("get*", "index/*", lambda data: data[:50] + bytes([data[50] ^ 4]) + data[51:], times=2)
+    checkout_segments(faulty, wanted, str(tmp_path / "again"))
+    found = (tmp_path / "again").read_bytes()
+    assert found == (content[:SEGMENT_SIZE] + content[99 * SEGMENT_SIZE : 100 * SEGMENT_SIZE] if few else content)
+
+
 def test_a_body_cut_out_of_the_middle(published: tuple[Counting, Segments, bytes], tmp_path: Path) -> None:
     """The footer is whole and right, the bytes before it are too few."""
     store, made, _ = published

@@ -1,0 +1,75 @@
+"""The first version of a fork to which nothing was written: a record with its parent's index, and a ref.
+
+No index is brought here, and no workspace is made, so it costs the same whatever the volume holds.
+"""
+
+from __future__ import annotations
+
+import uuid
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime, timezone
+
+from flyteplugins_vol.config import StoreOptions
+from flyteplugins_vol.errors import CommitError, StoreError
+from flyteplugins_vol.history.record import VersionRecord, load_record, parse_locator
+from flyteplugins_vol.history.refs import move_ref, ref_key
+from flyteplugins_vol.history.survival import Survival
+from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.store.base import ObjectStore
+from flyteplugins_vol.store.open import open_store
+
+_NONE_NEW = {"new_pack_bytes": 0, "new_index_bytes": 0}
+
+
+def publish_fork(spec: MountSpec, message: str | None) -> VersionRecord | None:
+    """Publish what the spec's base holds as the first version of another volume. Blocks. Raises `VolumeError`.
+
+    None, and nothing published, where it takes a workspace: the volume has versions already, or garbage was collected
+    that the base needs.
+    """
+    assert spec.base is not None
+    store = open_store(spec.store_url, StoreOptions.from_wire(spec.store_options))
+    try:
+        base = load_record(store, parse_locator(spec.base))
+        base.check_writable()
+        record = replace(
+            base,
+            volume_name=spec.volume_name,
+            volume_id=spec.volume_id,
+            sequence=1,
+            parents=(str(base.locator),),
+            created=datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            message=message,
+            author=spec.author,
+            produced_by=spec.produced_by,
+            stats={**base.stats, **_NONE_NEW},
+            writer=uuid.uuid4().hex,
+            store_url=store.url,
+            software="",
+        )
+        return record if store.create(record.locator.key, record.encode()) and _named(store, record, base) else None
+    finally:
+        store.close()
+
+
+def _named(store: ObjectStore, record: VersionRecord, base: VersionRecord) -> bool:
+    """Let the volume's ref name the record.
+
+    Where that is certainly not to be, the record goes again: nobody knows of it. After any other error the ref may name
+    it, or may yet.
+    """
+    try:
+        Survival(store).check(record, base, (), _gone, is_base_there=False)
+        ref = ref_key(record.volume_name, record.volume_id)
+        named = move_ref(store, ref, record.locator.file, record.writer, None) is not None
+    except CommitError:
+        named = False
+    if not named:
+        with suppress(StoreError):
+            store.delete(record.locator.key)
+    return named
+
+
+def _gone() -> tuple[str, ...]:
+    raise CommitError("the version that the fork begins with was deleted", hint="publish it from a workspace")
