@@ -8,6 +8,8 @@
     │   ├── NotMountedError         the call needs a mounted volume
     │   ├── AlreadyMountedError     this handle is mounted already
     │   ├── NothingCommittedError   there is no version yet to fork or to name
+    │   ├── WritableMountError      this can be done with a read-only mount alone
+    │   ├── OtherVolumeError        the version is one of another volume
     │   ├── EncryptionKeyError      the secret of an encrypted store is missing, or another, or not called for
     │   └── HandleClosedError       the handle was finalized or abandoned
     ├── SetupError                  this machine is not ready: repair it
@@ -19,7 +21,8 @@
     ├── StoreError                  the store did not do it
     │   ├── StoreAccessError        no rights, no credentials, wrong region
     │   ├── StoreUnavailableError   faults or time-outs that outlived every retry: try again
-    │   └── ObjectMissingError      an object that must exist does not
+    │   ├── ObjectMissingError      an object that must exist does not
+    │   └── ObjectTooLargeError     an answer is larger than what was asked for can be
     ├── ConflictError               somebody else was there first
     │   ├── VolumeBusyError         the volume is mounted read-write elsewhere
     │   ├── LeaseLostError          somebody else writes to the volume by now: this writer was paused or cut off
@@ -86,6 +89,14 @@ class NothingCommittedError(UsageError):
     kind = "nothing-committed"
 
 
+class WritableMountError(UsageError):
+    kind = "writable-mount"
+
+
+class OtherVolumeError(UsageError):
+    kind = "other-volume"
+
+
 class EncryptionKeyError(UsageError):
     kind = "encryption-key"
 
@@ -132,6 +143,10 @@ class StoreUnavailableError(StoreError):
 
 class ObjectMissingError(StoreError):
     kind = "object-missing"
+
+
+class ObjectTooLargeError(StoreError):
+    kind = "object-too-large"
 
 
 class ConflictError(VolumeError):

@@ -109,6 +109,7 @@ class MountSpec:
     warmup: tuple[str, ...] = ()
     autocommit: float | None = None  # seconds between commits
     autocommit_bytes: int | None = None  # written bytes between commits
+    follow: float | None = None  # seconds between two looks for a newer version to show, of a read-only mount
     log_path: str | None = None
     author: str | None = None
     produced_by: Mapping[str, Any] | None = None

@@ -23,6 +23,9 @@ COMMANDS = {
     "delete": f"{_HERE}.volumes:delete",
     "log": f"{_HERE}.volumes:log",
     "fork": f"{_HERE}.volumes:fork",
+    "verify": f"{_HERE}.verify:verify",
+    "prune": f"{_HERE}.prune:prune",
+    "gc": f"{_HERE}.gc:gc",
     "rekey": f"{_HERE}.rekey:rekey",
     "ls": f"{_HERE}.reading:ls",
     "tree": f"{_HERE}.reading:tree",
@@ -36,6 +39,7 @@ COMMANDS = {
     "umount": f"{_HERE}.mounts:umount",
     "exec": f"{_HERE}.execute:execute",
     "commit": f"{_HERE}.mounts:commit",
+    "refresh": f"{_HERE}.mounts:refresh",
     "status": f"{_HERE}.status:status",
     "recover": f"{_HERE}.recover:recover",
     "warmup": f"{_HERE}.warmup:warmup",
@@ -46,9 +50,9 @@ COMMANDS = {
 }
 
 _SECTIONS = (
-    ("Volumes", ("new", "list", "delete", "log", "fork", "rekey")),
+    ("Volumes", ("new", "list", "delete", "log", "fork", "verify", "prune", "gc", "rekey")),
     ("Files", ("ls", "tree", "cat", "stat", "get", "put", "cp", "rm", "explore")),
-    ("Mounts", ("mount", "umount", "exec", "commit", "status", "recover", "warmup")),
+    ("Mounts", ("mount", "umount", "exec", "commit", "refresh", "status", "recover", "warmup")),
     ("This machine", ("doctor", "bench", "completion")),
 )
 

@@ -11,7 +11,7 @@ import click
 
 from flyteplugins_vol.cli.addresses import version_at, writer_at
 from flyteplugins_vol.cli.options import Options
-from flyteplugins_vol.cli.output import version_wire
+from flyteplugins_vol.cli.output import Waiting, version_wire
 from flyteplugins_vol.errors import UsageError
 from flyteplugins_vol.io import ROVolume, RWVolume
 
@@ -45,6 +45,7 @@ def mount_options(command: F) -> F:
         click.option("--fork", metavar="NAME", help="Write to a fork of this name, whatever VOLUME is."),
         click.option("--subdir", metavar="PATH", help="Show only this directory of the volume."),
         click.option("--warmup", metavar="PATH", multiple=True, help="Fetch this at once, in the background."),
+        click.option("--follow", type=float, metavar="SECONDS", help="Read-only: show newer versions."),
         click.option("--autocommit", type=float, metavar="SECONDS", help="Publish changes this often."),
         click.option("--autocommit-bytes", type=Bytes(), metavar="SIZE", help="Publish when that much was written."),
         click.option("--cache-dir", type=click.Path(file_okay=False), help="Where blocks are kept."),
@@ -97,8 +98,11 @@ def begin(options: Options, address: str, path: str | None, given: dict[str, Any
         volume: ROVolume | RWVolume = version_at(address, options.store)
         forked = False
     else:
+        if "follow" in mount:
+            raise UsageError("only a read-only mount follows others' versions", hint="add --read-only")
         volume, forked = writer_at(address, options.store, fork=fork)
-    where = volume.mount.sync(None if path is None else os.path.abspath(path), **mount)
+    told = Waiting(options.output, volume.name)
+    where = volume.mount.sync(None if path is None else os.path.abspath(path), progress=told, **mount)
     if any(one.left.volume_id == volume.id for one in RWVolume.recoverable(given.get("meta_dir"))):
         options.output.note("what an earlier mount left uncommitted does not fit any more: `flytevol recover` has it")
     return Mounted(options, volume, str(where), forked, not (read_only or no_commit), message)

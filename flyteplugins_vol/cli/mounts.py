@@ -1,4 +1,4 @@
-"""Commands about live mounts: mount, umount, commit."""
+"""Commands about live mounts: mount, umount, commit, refresh."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from flyteplugins_vol.cli.addresses import version_at
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import NotFoundError, failure_of
 from flyteplugins_vol.cli.interrupt import leave_signals_alone
@@ -28,7 +29,9 @@ from flyteplugins_vol.human import shown
 from flyteplugins_vol.io import ROVolume
 from flyteplugins_vol.mount.control import DaemonGone
 from flyteplugins_vol.mount.live import LiveMount, live_mounts
+from flyteplugins_vol.mount.mount_paths import clear_stale
 
+_PATIENCE = 5.0  # seconds for a mount to say that its daemon is gone
 _LOOK = 0.5  # seconds between two looks at whether the mount is still there
 
 
@@ -91,11 +94,21 @@ def umount(
 ) -> None:
     """End a mount that some process of this user holds. Changes are published first, and the locator is printed.
 
+    A mount whose daemon was killed is taken away; what was written is kept then, and `flytevol recover` has it.
+
     \b
     flytevol umount ./data -m "cleaned"
     flytevol umount ./data --discard
     """
-    found = _mount_at(directory, meta_dir)
+    try:
+        found = _mount_at(directory, meta_dir)
+    except NotFoundError:
+        path = os.path.realpath(directory)
+        if not _was_dead(path):
+            raise
+        options.output.note("its daemon had died: what was not committed is kept, see `flytevol recover`")
+        options.output.result({"mount_path": path, "version": None}, "")
+        return
     version = None
     with _as_errors(found):
         if found.writable and not no_commit and not discard:
@@ -123,6 +136,28 @@ def commit(options: Options, directory: str, message: str | None, meta_dir: str 
     with _as_errors(found):
         version = _commit(options, found, message)
     options.output.result(version_wire(version), str(version.locator))
+
+
+@click.command(short_help="Show another version at a live read-only mount.")
+@click.argument("directory", type=click.Path())
+@click.argument("version", required=False)
+@click.option("--meta-dir", type=click.Path(file_okay=False), help="If the mount was made with one.")
+@common
+def refresh(options: Options, directory: str, version: str | None, meta_dir: str | None) -> None:
+    """Let a read-only mount show the newest version of its volume, or VERSION, and print the locator of what it shows.
+
+    Nothing is unmounted. Files that are open, and programs that run, keep what they have; who opens a file or lists a
+    directory from then on gets the new version. VERSION is a locator or NAME@VERSION.
+
+    \b
+    flytevol refresh ./look
+    flytevol refresh ./look data@3
+    """
+    found = _mount_at(directory, meta_dir)
+    locator = version_at(version, options.store).locator if version is not None else None
+    with _as_errors(found):
+        shows = ROVolume.of(VersionRecord.from_wire(found.refresh(locator)))
+    options.output.result(version_wire(shows), str(shows.locator))
 
 
 def _until_told_to_end(mounted: Mounted, announce: Callable[[], None]) -> ROVolume | None:
@@ -213,6 +248,15 @@ def _mount_at(directory: str, meta_dir: str | None) -> LiveMount:
         f"no live mount of this user at {shown(path)}",
         hint=f"flytevol status shows them ({there}); one made with --meta-dir is found by --meta-dir",
     )
+
+
+def _was_dead(path: str) -> bool:
+    """Take away what a killed daemon has left there. One that hangs is not waited for: whoever asks it hangs too."""
+    answers: list[bool] = []
+    asking = threading.Thread(target=lambda: answers.append(clear_stale(path)), daemon=True)
+    asking.start()
+    asking.join(_PATIENCE)
+    return answers == [True]
 
 
 def _commit(options: Options, found: LiveMount, message: str | None) -> ROVolume:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from flyteplugins_vol.config import StoreOptions
-from flyteplugins_vol.errors import LocalDirectoryError
-from flyteplugins_vol.history.checkout import IndexCache
+from flyteplugins_vol.history.checkout import IndexCache, disk_error
 from flyteplugins_vol.history.commit import Committer, Progress
 from flyteplugins_vol.history.lease import LeaseKeeper
 from flyteplugins_vol.history.local import WorkspaceDirectory
 from flyteplugins_vol.history.record import VersionRecord, load_record, parse_locator
+from flyteplugins_vol.history.refreshing import NewVersion, find_version, prepare
 from flyteplugins_vol.history.writing import open_writing
 from flyteplugins_vol.index.database import check_sqlite
 from flyteplugins_vol.index.index import Index
@@ -78,6 +77,34 @@ class Session:
         if self._committer is None:
             raise RuntimeError("a read-only session takes no commits")
         return self._committer.commit(message, call, freeze, thaw, progress)
+
+    def find_version(self, to: str | None) -> VersionRecord | None:
+        """See `refreshing.find_version`. Not in the owner thread, as the next one."""
+        return find_version(self, to)
+
+    def prepare(self, spec: MountSpec, record: VersionRecord) -> NewVersion:
+        """See `refreshing.prepare`."""
+        return prepare(self, spec, record)
+
+    def take(self, new: NewVersion, spec: MountSpec, call: Call) -> Callable[[], None]:
+        """Show that version from now on. Owner thread.
+
+        The one before stays as it is, for those who have files of it open, and is closed by what is returned.
+        """
+        before, self._workspace = self._workspace, new.whole
+        self.opened = new.record
+        self.workspace = new.view
+        if spec.high_throughput:
+            new.whole.index.hold_all()
+        before.index.hold_little()
+        new.whole.on_sequential(self.fetcher.prefetch)
+        if spec.warmup:
+            warm_in_background(new.view, call, self.fetcher, spec.warmup)
+        return before.close
+
+    def shown(self) -> VersionRecord | None:
+        """The version that a read-only session shows."""
+        return self.opened
 
     def written_bytes(self) -> int:
         """Bytes that were written since it was opened, but for what was written over meanwhile. Owner thread."""
@@ -146,12 +173,7 @@ def open_session(spec: MountSpec, call: Call, progress: Progress) -> Session:
             raise
         return session
     except OSError as error:
-        raise LocalDirectoryError(
-            f"{error.filename or spec.meta_dir}: {error.strerror or error}",
-            hint="free some space there, or give cache_dir= and meta_dir= on another disk"
-            if error.errno in (errno.ENOSPC, errno.EDQUOT)
-            else "give cache_dir= and meta_dir= that you can write to",
-        ) from error
+        raise disk_error(error, spec.meta_dir) from error
 
 
 def _open_read_only(

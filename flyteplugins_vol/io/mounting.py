@@ -13,11 +13,13 @@ from typing import Any
 
 from flyteplugins_vol.config import author, cache_root, high_throughput, lease_seconds
 from flyteplugins_vol.errors import NotMountedError, UnknownSchemeError, UsageError
+from flyteplugins_vol.history.lease_wait import LeaseWait
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount import termination
 from flyteplugins_vol.mount.client import MountClient
 from flyteplugins_vol.mount.mount_paths import claim
 from flyteplugins_vol.mount.preflight import check_platform
+from flyteplugins_vol.mount.protocols import Progress
 
 _FOR_WRITERS = ("writeback", "upload_delay", "autocommit", "autocommit_bytes", "resume", "max_uploads")
 
@@ -44,14 +46,16 @@ class MountOptions:
     warmup: tuple[str, ...] = ()
     autocommit: float | None = None
     autocommit_bytes: int | None = None
+    follow: float | None = None
     log_path: str | Path | None = None
     resume: bool = True
+    progress: Progress | None = None
 
     def __post_init__(self) -> None:
         for name in ("attr_cache", "entry_cache", "dir_entry_cache"):
             if getattr(self, name) < 0:
                 raise UsageError(f"{name}={getattr(self, name)} is negative", hint="give seconds, 0 to switch it off")
-        for name in ("timeout", "max_uploads", "autocommit", "autocommit_bytes", "cache_size"):
+        for name in ("timeout", "max_uploads", "autocommit", "autocommit_bytes", "follow", "cache_size"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UsageError(f"{name}={value} is not positive", hint="leave it out for the default")
@@ -102,6 +106,7 @@ class MountOptions:
             warmup=self.warmup,
             autocommit=self.autocommit,
             autocommit_bytes=self.autocommit_bytes,
+            follow=self.follow,
             log_path=_absolute(self.log_path),
             author=author(),
             produced_by=produced_by,
@@ -133,7 +138,7 @@ class Mounting:
             )
         place = claim(_absolute(options.mount_path), volume_name=spec.volume_name, home=os.path.expanduser("~"))
         try:
-            client = MountClient.spawn(spec, place=place)
+            client = MountClient.spawn(spec, place=place, progress=options.progress or LeaseWait(spec.volume_name))
         except BaseException:
             place.release()
             raise

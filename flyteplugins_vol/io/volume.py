@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from flyteplugins_vol.config import StoreOptions
 from flyteplugins_vol.errors import UsageError, VersionNotFoundError
-from flyteplugins_vol.history.record import Locator, check_name, load_record, parse_locator
+from flyteplugins_vol.history.record import Locator, VersionRecord, check_name, load_record, parse_locator
 from flyteplugins_vol.history.refs import read_ref, ref_key
 from flyteplugins_vol.io import hosts
 from flyteplugins_vol.io.dual import dual, dual_class
@@ -24,11 +24,12 @@ from flyteplugins_vol.io.naming import find_volume
 from flyteplugins_vol.io.payload import Known, payload_of, payload_of_version, pickled_writer, unpickled
 from flyteplugins_vol.io.publishing import Publishing
 from flyteplugins_vol.io.recovery import Recoverable, recoverable
+from flyteplugins_vol.io.upkeep import Upkeep
 from flyteplugins_vol.store.open import open_store
 from flyteplugins_vol.store.url import parse_store_url
 
 
-class Volume(ReadFiles, Mountable):
+class Volume(ReadFiles, Upkeep, Mountable):
     """A durable, versioned file system on object storage. Make one with `new`, `from_locator` or `from_name`."""
 
     writable: ClassVar[bool]
@@ -151,7 +152,8 @@ class ROVolume(Volume):
     def _do_mount(self, mount_path: str | Path | None = None, **options: Any) -> Path:
         """Mount this version read-only and return the path.
 
-        Options as of `RWVolume.mount`, but for those that are about writing. Raises `SetupError`, `StoreError`,
+        Options as of `RWVolume.mount`, but for those that are about writing, and ``follow``: seconds between two looks
+        for a newer version, which the mount then shows, as by `refresh`. Raises `SetupError`, `StoreError`,
         `AlreadyMountedError`, `IndexDamagedError`.
         """
         return self._mount(MountOptions.read_only(mount_path, **options))
@@ -163,6 +165,23 @@ class ROVolume(Volume):
 
     def _undo_mount(self, _: Path) -> None:
         self._do_unmount()
+
+    @dual
+    def refresh(self: Any, to: ROVolume | str | None = None) -> bool:
+        """Let the live mount show another version of the same volume, by default the newest. True: it is another one.
+
+        ``to``: a version or its locator. The mount stays, and so does what is open: files, mappings and programs that
+        run keep the bytes that they have, whoever opens or lists from now on gets the new version. Files that are the
+        same in both stay cached. This handle *is* the new version from then on: `locator`, `fork` and all else.
+
+        A mount with ``follow`` goes on by itself, and its handle learns of it here. Raises `NotMountedError`,
+        `OtherVolumeError`, `VersionNotFoundError`, `StoreError`; then the mount shows what it did.
+        """
+        locator = to.locator if isinstance(to, ROVolume) else to
+        record = VersionRecord.from_wire(self._live().client.refresh(locator))
+        is_another = str(record.locator) != self.locator
+        self._record = record
+        return is_another
 
     mount = dual(_do_mount, _undo_mount)
     unmount = dual(_do_unmount)
@@ -191,7 +210,7 @@ class RWVolume(Publishing, Volume):
         upload_delay: float | None = None, cache_size: int | None = None, read_only: bool = False,
         subdir: str | None = None, xattr: bool = False, allow_other: bool = False, warmup: tuple[str, ...] = (),
         autocommit: float | None = None, log_path: str | Path | None = None, resume: bool = True,
-        autocommit_bytes: int | None = None,
+        autocommit_bytes: int | None = None, progress: Any = None,
     ) -> Path:  # fmt: skip
         """Mount for reading and writing and return the path.
 
@@ -205,7 +224,9 @@ class RWVolume(Publishing, Volume):
         ``warmup``: paths to fetch at once. ``autocommit``: seconds between commits, with a last one when the
         mount or this process ends, also by SIGTERM; ``autocommit_bytes``: written bytes between commits, likewise.
         ``log_path``: the daemon's log. ``resume``: take up what an earlier process left uncommitted in ``meta_dir``;
-        what another task, or another attempt, left there is set aside for `recoverable`. False: drop it.
+        what another task, or another attempt, left there is set aside for `recoverable`. False: drop it. ``progress``:
+        called with dicts that have a ``phase``; ``lease`` says that the lease of ``holder``, who may be dead, is
+        watched for another ``left`` seconds (by default the log says so, once).
 
         Raises `SetupError`, `StoreError`, `VolumeBusyError`, `AlreadyMountedError`, `HandleClosedError`.
         """
@@ -217,7 +238,7 @@ class RWVolume(Publishing, Volume):
             attr_cache=attr_cache, entry_cache=entry_cache, dir_entry_cache=dir_entry_cache, timeout=timeout,
             writeback=writeback, upload_delay=upload_delay, cache_size=cache_size, is_read_only=read_only,
             subdir=subdir, xattr=xattr, allow_other=allow_other, warmup=tuple(warmup), autocommit=autocommit,
-            log_path=log_path, resume=resume, autocommit_bytes=autocommit_bytes,
+            log_path=log_path, resume=resume, autocommit_bytes=autocommit_bytes, progress=progress,
         )  # fmt: skip
         return self._mount(options)
 

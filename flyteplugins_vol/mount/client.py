@@ -105,6 +105,13 @@ class MountClient:
         more = {"produced_by": dict(produced_by)} if produced_by is not None else {}
         return self._ask({"request": "commit", "message": message, **more}, progress, None)
 
+    def refresh(self, to: str | None = None) -> dict[str, Any]:
+        """Have a read-only mount show the version at a locator, or the newest; the record of what it shows then.
+
+        Raises the error of the daemon: the mount shows what it did.
+        """
+        return self._ask({"request": "refresh", "to": to}, None, None)
+
     def status(self) -> dict[str, Any]:
         return self._ask({"request": "status"}, None, _STATUS_SECONDS)
 
@@ -234,7 +241,15 @@ class _Daemon:
             return True
         poll = select.poll()
         poll.register(self._pidfd, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        return bool(poll.poll(seconds * 1000)) or self._is_dead_but_for_a_thread()
+
+    def _is_dead_but_for_a_thread(self) -> bool:
+        """Killed while a thread told the kernel something: that waits for answers which nobody gives any more."""
+        try:
+            with open(f"/proc/{self._process.pid}/stat", "rb") as stat:
+                return stat.read().rpartition(b") ")[2].startswith(b"Z")
+        except OSError:
+            return False
 
     def terminate(self, seconds: float) -> bool:
         self._process.terminate()

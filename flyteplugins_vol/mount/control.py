@@ -9,6 +9,7 @@ connection takes one request after the other; several connections are served at 
 |---------|------------------------|------------------------------------------------------------|
 | status  |                        | pid, mount_path, requests, and what the session tells       |
 | commit  | message: str or null   | the version record                                         |
+| refresh | to: locator or null    | the record of the version shown; null: the newest one      |
 | unmount | keep: bool             | {} when unmounted; keep: what is not committed stays local |
 |         | exit: bool, optional   | with keep: a mount with autocommit commits first           |
 | abandon |                        | {} when unmounted; what is not committed is dropped        |

@@ -40,6 +40,7 @@ from flyteplugins_vol.mount.control_server import ControlServer
 from flyteplugins_vol.mount.handshake import Handshake
 from flyteplugins_vol.mount.kernel_thread import KernelThread
 from flyteplugins_vol.mount.protocols import Call, Progress, Session, SessionFactory
+from flyteplugins_vol.mount.refresh import Refreshes
 from flyteplugins_vol.mount.uploads import Uploader
 
 T = TypeVar("T")
@@ -61,7 +62,8 @@ _REPLY_SECONDS = 1.0
 def main(open_session: SessionFactory | None = None) -> NoReturn:
     """Serve the mount that standard input describes, until it ends. Never returns: no thread may keep it alive."""
     os.umask(0o077)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # memory holds credentials
+    # Memory holds credentials. 0 would still let a core_pattern that is a pipe have it (core(5)); 1 keeps it from both.
+    resource.setrlimit(resource.RLIMIT_CORE, _no_core())
     handshake = Handshake()
     spec, client = handshake.receive()
     logs.set_up(spec.store_options)
@@ -82,6 +84,12 @@ def main(open_session: SessionFactory | None = None) -> NoReturn:
     os._exit(status)  # an upload that hangs in a worker thread must not keep the process
 
 
+def _no_core() -> tuple[int, int]:
+    most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    least = 1 if most == resource.RLIM_INFINITY else min(1, most)  # only root could raise it
+    return least, least
+
+
 def _serve(spec: MountSpec, client: int | None, handshake: Handshake, open_session: SessionFactory) -> None:
     lock = None if spec.read_only else workspace_lock.hold(spec, client)
     try:
@@ -96,6 +104,12 @@ def _default_session(spec: MountSpec, call: Call, progress: Progress) -> Session
     from flyteplugins_vol.history.session import open_session
 
     return open_session(spec, call, progress)
+
+
+def _tidy(meta_dir: str) -> None:
+    from flyteplugins_vol.history.tidy import tidy_around
+
+    tidy_around(meta_dir)
 
 
 @dataclass(frozen=True)
@@ -159,6 +173,7 @@ class Daemon:
         if not self._spec.read_only:
             self._uploader = Uploader(session.sealer, self._spec.max_uploads)
         self._commits = Commits(self._kernel, session, self._uploader)
+        self._refreshes = Refreshes(self._kernel, session, self._spec)
         self._start_background(nursery)
         server = self._start_control(nursery)
         await self._to_end.wait()
@@ -168,7 +183,11 @@ class Daemon:
 
     def _start_background(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self._watch_kernel)
+        nursery.start_soon(_in_thread, _tidy, self._spec.meta_dir)
         if self._uploader is None:
+            nursery.start_soon(self._refreshes.run)
+            if self._spec.follow:
+                nursery.start_soon(self._refreshes.run_by_the_clock, self._spec.follow)
             return
         nursery.start_soon(self._uploader.run)
         if self._spec.autocommit:
@@ -181,6 +200,7 @@ class Daemon:
         handlers = {
             "status": self._status,
             "commit": self._commit,
+            "refresh": self._refreshes.refresh,
             "unmount": self._unmount,
             "abandon": self._abandon,
         }
@@ -200,6 +220,7 @@ class Daemon:
     async def _status(self, _: Mapping[str, Any], __: Progress) -> dict[str, Any]:
         session = self._kernel.mounted.result()
         status: dict[str, Any] = await trio.to_thread.run_sync(self._kernel.call, session.status)
+        status |= await trio.to_thread.run_sync(self._kernel.call, self._refreshes.status)
         mount = {
             "pid": os.getpid(),
             "client": self._client,
@@ -285,6 +306,7 @@ class Daemon:
     async def _end_gently(self, ending: Ending) -> None:
         with trio.move_on_after(COMMIT_SECONDS) as limit:
             await self._commits.settle()
+            await self._refreshes.settle()
             if ending.commit:
                 await self._commits.commit_changes("autocommit at exit")
         if limit.cancelled_caught:

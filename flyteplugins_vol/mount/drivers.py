@@ -12,7 +12,10 @@ from flyteplugins_vol.mount.wire_driver import WireDriver
 
 
 class Driver(Protocol):
-    """One mount. Owner thread only, but for `barrier`."""
+    """One mount. Owner thread only, but for `barrier` and `notify`."""
+
+    refreshes: bool
+    """Whether it can `notify` and `number_nodes`."""
 
     def mount(self) -> None:
         """Mount at the path of the spec; `MountFailedError` if that cannot be done."""
@@ -30,6 +33,17 @@ class Driver(Protocol):
 
     def barrier(self) -> None:
         """Return when the daemon has all that was written before the call, through open files too. `CommitError`."""
+        ...
+
+    def notify(self, kind: int, body: bytes) -> None:
+        """Tell the kernel something unasked; `OSError` with its answer. Any thread but the owner's, one at a time.
+
+        It may take until requests that are under way are answered.
+        """
+        ...
+
+    def number_nodes(self, number: int) -> None:
+        """From now on only these bits of the numbers that the kernel knows are the inode's, which programs see."""
         ...
 
 

@@ -14,10 +14,11 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from flyteplugins_vol import config
+from flyteplugins_vol.errors import SetupError
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount import drivers
 from flyteplugins_vol.mount.operations import Operations
-from flyteplugins_vol.mount.protocols import Progress, Session, SessionFactory
+from flyteplugins_vol.mount.protocols import Progress, Session, SessionFactory, Workspace
 from flyteplugins_vol.mount.scheduler import Scheduler, SchedulerClosedError, Task
 
 T = TypeVar("T")
@@ -60,6 +61,18 @@ class KernelThread:
         """Have the kernel hand over what was written to files that are still open."""
         self._driver.barrier()
 
+    def check_refreshes(self) -> None:
+        """Raise `SetupError` if this way to the kernel cannot `notify` nor `show`."""
+        if not self._driver.refreshes:
+            raise SetupError(
+                f"a mount through {config.driver()} cannot be refreshed",
+                hint="leave FLYTE_VOL_DRIVER unset and mount again",
+            )
+
+    def notify(self, kind: int, body: bytes) -> None:
+        """See `Driver.notify`."""
+        self._driver.notify(kind, body)
+
     def freeze(self) -> None:
         self.call(self.operations.freeze)
 
@@ -79,6 +92,11 @@ class KernelThread:
             self._thread.join()
 
     # ------------------------------------------------------------------------------------- owner thread
+
+    def show(self, workspace: Workspace, number: int) -> None:
+        """Answer from this workspace from now on; see `Driver.number_nodes`."""
+        self._driver.number_nodes(number)
+        self.operations.show(workspace)
 
     def _run(self) -> None:
         self._scheduler.adopt()
@@ -110,6 +128,8 @@ class KernelThread:
             staged=self._staged,
         )
         self._driver = self._make_driver(self.operations, self._scheduler, self._spec)
+        if self._spec.follow is not None:
+            self.check_refreshes()
         self._driver.mount()
         self._connected = True
 

@@ -41,6 +41,10 @@ class LiveMount:
         """Publish a version; its record on the wire. Raises the daemon's `VolumeError`, `DaemonGone`."""
         return request(self.control, {"request": "commit", "message": message}, progress, None)
 
+    def refresh(self, to: str | None) -> dict[str, Any]:
+        """Have a read-only mount show the version at a locator, or the newest; its record on the wire."""
+        return request(self.control, {"request": "refresh", "to": to}, None, None)
+
     def unmount(self, *, keep: bool) -> None:
         """End it. ``keep``: what is not committed stays on local disk for the next mount."""
         request(self.control, {"request": "unmount", "keep": keep}, None, None)

@@ -71,6 +71,14 @@ class Pyfuse3Driver:
     def close(self) -> None:
         pyfuse3.close(unmount=True)
 
+    refreshes = False  # the inode's number is in the file handle, and has to be what the kernel knows it by
+
+    def notify(self, kind: int, body: bytes) -> None:
+        raise NotImplementedError
+
+    def number_nodes(self, number: int) -> None:
+        raise NotImplementedError
+
     @staticmethod
     def error(number: int) -> Exception:
         return pyfuse3.FUSEError(number)

@@ -31,7 +31,9 @@ from flyteplugins_vol.mount.operations import Operations
 from flyteplugins_vol.mount.scheduler import ReadingEnded, Scheduler
 from flyteplugins_vol.mount.wire_barrier import FIRST, Canaries, WireBarrier
 from flyteplugins_vol.mount.wire_handlers import Answer, Handler, Handlers, RequestError
+from flyteplugins_vol.mount.wire_pipe import LARGE, WritePipe
 from flyteplugins_vol.mount.wire_protocol import Init, Op
+from flyteplugins_vol.workspace.piped import Piped
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +68,16 @@ class WireDriver:
         self._table = self._handlers.table
         self._buffer = bytearray(wire.BUFFER_SIZE)
         self._view = memoryview(self._buffer)
+        self._pipe = WritePipe.opened() if not spec.read_only else None
+        self._most = min(wire.MAX_WRITE, self._pipe.pages * mmap.PAGESIZE) if self._pipe else wire.MAX_WRITE
+        self._streaming = False  # whether the last request was a large write
+        self._piped: Piped | None = None  # the data of the request at hand, if they are still in the pipe
         self._fd = -1
+        self._notifying = False
         self._request = _Request(self)
         self._waiting: dict[int, _Request] = {}
+
+    refreshes = True
 
     @staticmethod
     def error(number: int) -> Exception:
@@ -78,7 +87,7 @@ class WireDriver:
         options = kernel_options(self._spec, os.geteuid())
         self._fd = wire_mount.attach(self._spec.mount_path, options, read_only=self._spec.read_only)
         os.set_blocking(self._fd, False)
-        kernel_mounts.set_read_ahead(self._spec.mount_path, wire.MAX_WRITE)
+        kernel_mounts.set_read_ahead(self._spec.mount_path, self._most)
 
     async def serve(self) -> None:
         try:
@@ -97,7 +106,11 @@ class WireDriver:
 
     def close(self) -> None:
         self._worker.shutdown(wait=False, cancel_futures=True)
+        if self._pipe is not None:
+            self._pipe.close()
         fd, self._fd = self._fd, -1
+        if self._notifying:  # perhaps it waits for a request that nobody answers any more, and holds the connection
+            kernel_mounts.unmount_by_force(self._spec.mount_path)
         with suppress(OSError):  # unmounted by somebody else
             kernel_mounts.unmount(self._spec.mount_path, lazy=True)
         os.close(fd)
@@ -129,6 +142,8 @@ class WireDriver:
     def _receive(self) -> int:
         """Read one request into the buffer; 0 if there is none."""
         try:
+            if self._streaming:
+                return self._receive_piped()
             return os.readv(self._fd, [self._buffer])
         except BlockingIOError:
             return 0
@@ -139,8 +154,23 @@ class WireDriver:
                 return 0  # the one who asked was killed in this moment
             raise
 
+    def _receive_piped(self) -> int:
+        assert self._pipe is not None
+        size, piped = self._pipe.receive(self._fd, self._view)
+        if piped is not None and not self._operations.takes_writes:  # it has to wait, and others need the pipe
+            self._pipe.read(self._view, size - len(piped), size)
+            piped = None
+        self._streaming = piped is not None
+        self._piped = piped
+        return size
+
     def _answer(self, size: int) -> None:
         length, op, unique, ino, uid, gid, pid, extensions, _ = wire.IN_HEADER.unpack_from(self._buffer)
+        if size >= LARGE and op == Op.WRITE and self._pipe is not None:
+            self._streaming = True
+            if self._piped is not None:
+                self._write_piped(unique, ino, self._piped)
+                return
         handler = self._table.get(op)
         if handler is None or ino >= FIRST:
             try:
@@ -157,6 +187,22 @@ class WireDriver:
             self._scheduler.adopt_parked()
             self._waiting[unique] = request
             self._request = _Request(self)
+
+    def _write_piped(self, unique: int, ino: int, data: Piped) -> None:
+        assert self._pipe is not None
+        self._piped = None
+        size, done = len(data), 0
+        try:
+            done = self._handlers.write_piped(ino, self._view[_HEADER:], data)
+        except RequestError as error:
+            self.fail(unique, error.errno)
+        except Exception as error:  # as in `_Request.step`
+            self.crashed(unique, error)
+        else:
+            self.reply(unique, wire.WRITE_OUT.pack(done, 0))
+        if done < size:  # the rest is of no use to anybody
+            self._pipe = self._pipe.renewed()
+            self._streaming = False
 
     def _answer_other(self, op: int, unique: int, ino: int, size: int) -> None:
         if ino >= FIRST:
@@ -189,8 +235,8 @@ class WireDriver:
             unique,
             wire.INIT_OUT.pack(
                 wire.MAJOR, min(minor, wire.LAST_MINOR) if major == wire.MAJOR else wire.LAST_MINOR,
-                max(read_ahead, wire.MAX_WRITE), agreed, _BACKGROUND, _BACKGROUND * 3 // 4, wire.MAX_WRITE, 1,
-                wire.MAX_WRITE // mmap.PAGESIZE, 0, 0, *[0] * 7,
+                max(read_ahead, self._most), agreed, _BACKGROUND, _BACKGROUND * 3 // 4, self._most, 1,
+                self._most // mmap.PAGESIZE, 0, 0, *[0] * 7,
             ),
         )  # fmt: skip
         log.info("FUSE %d.%d, agreed on %s", major, minor, Init(agreed))
@@ -231,9 +277,22 @@ class WireDriver:
 
     def _write_back(self, ino: int) -> None:
         """Have the kernel write the inode's dirty pages. Any thread but the owner's, which has to take them."""
-        body = wire.INVAL_INODE_OUT.pack(ino, 0, -1)
         with suppress(FileNotFoundError):  # the kernel does not know it
-            os.writev(self._fd, (wire.OUT_HEADER.pack(16 + len(body), wire.Notify.INVAL_INODE, 0), body))
+            self._tell(wire.Notify.INVAL_INODE, wire.INVAL_INODE_OUT.pack(ino, 0, -1))
+
+    def notify(self, kind: int, body: bytes) -> None:
+        """See `Driver.notify`."""
+        self._notifying = True
+        try:
+            self._tell(kind, body)
+        finally:
+            self._notifying = False
+
+    def _tell(self, kind: int, body: bytes) -> None:
+        os.writev(self._fd, (wire.OUT_HEADER.pack(16 + len(body), kind, 0), body))
+
+    def number_nodes(self, number: int) -> None:
+        self._handlers.number = number
 
 
 class _Request(Coroutine[Any, Any, None]):

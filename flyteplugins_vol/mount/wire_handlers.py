@@ -18,6 +18,7 @@ from flyteplugins_vol.mount import wire_protocol as wire
 from flyteplugins_vol.mount.operations import SECRET_PREFIX, Operations
 from flyteplugins_vol.mount.wire_barrier import FIRST, Canaries
 from flyteplugins_vol.mount.wire_protocol import Attr, Op
+from flyteplugins_vol.workspace.piped import Piped
 
 Answer = bytes | None
 Handler = Callable[[int, memoryview], Coroutine[Any, Any, Answer]]
@@ -56,6 +57,7 @@ class Handlers:
         self.absent = _entry_of_nothing(self._entry_valid)
         self._caller = Caller(0, 0)
         self.uid = self.gid = self.pid = 0  # of whom the request at hand is
+        self.number = -1  # the bits of what the kernel knows an inode by that programs see: see `refresh_nodes`
         self.table: dict[int, Handler] = {
             Op.LOOKUP: self.lookup,
             Op.FORGET: self.forget,
@@ -196,8 +198,16 @@ class Handlers:
     async def write(self, ino: int, body: memoryview) -> Answer:
         _, offset, size, _, _, _, _ = wire.WRITE_IN.unpack_from(body)
         data = body[wire.WRITE_IN.size : wire.WRITE_IN.size + size]
-        done = await self._ops.write(ino, offset, data if self._ops.takes_writes else bytes(data))
+        ops = self._ops
+        if ops.takes_writes:
+            done = ops.write_now(ino, offset, data)
+        else:
+            done = await ops.write(ino, offset, bytes(data))
         return wire.WRITE_OUT.pack(done, 0)
+
+    def write_piped(self, ino: int, body: memoryview, data: Piped) -> int:
+        """A write that need not wait, whose data did not come with the body: how many bytes were taken."""
+        return self._ops.write_now(ino, wire.WRITE_IN.unpack_from(body)[1], data)
 
     async def fsync(self, ino: int, body: memoryview) -> Answer:
         await self._ops.fsync(ino)
@@ -230,7 +240,7 @@ class Handlers:
     async def readdir(self, ino: int, body: memoryview) -> Answer:
         _, cookie, size = wire.READ_IN.unpack_from(body)
         parts: list[bytes] = []
-        pack = wire.DIRENT.pack
+        pack, number = wire.DIRENT.pack, self.number
 
         def emit(name: bytes, inode: Inode, after: int) -> bool:
             nonlocal size
@@ -239,7 +249,7 @@ class Handlers:
             if entry > size:
                 return False
             size -= entry
-            parts.append(pack(inode.ino, after, length, inode.mode >> 12))
+            parts.append(pack(inode.ino & number, after, length, inode.mode >> 12))
             parts.append(name)
             parts.append(_PADDING[-length & 7])
             return True
@@ -250,6 +260,7 @@ class Handlers:
     async def readdirplus(self, ino: int, body: memoryview) -> Answer:
         _, cookie, size = wire.READ_IN.unpack_from(body)
         parts: list[bytes] = []
+        number = self.number
 
         def emit(name: bytes, inode: Inode, after: int) -> bool:
             nonlocal size
@@ -258,7 +269,7 @@ class Handlers:
             if entry > size:
                 return False
             size -= entry
-            parts.append(self._pack_inode(_PLUS, inode, (inode.ino, after, length, inode.mode >> 12)))
+            parts.append(self._pack_inode(_PLUS, inode, (inode.ino & number, after, length, inode.mode >> 12)))
             parts.append(name)
             parts.append(_PADDING[-length & 7])
             return True
@@ -313,7 +324,8 @@ class Handlers:
             ctime, c_ns = divmod(inode.ctime, _SECOND)
             return wire.ATTR_OUT.pack(
                 seconds, nanoseconds, 0,
-                inode.ino, _DIRECTORY_SIZE if is_dir else inode.size, 8 if is_dir else (inode.allocated + 511) >> 9,
+                inode.ino & self.number,
+                _DIRECTORY_SIZE if is_dir else inode.size, 8 if is_dir else (inode.allocated + 511) >> 9,
                 atime, mtime, ctime, a_ns, m_ns, c_ns,
                 mode, inode.nlink, inode.uid, inode.gid, inode.rdev, _BLOCK_SIZE, 0,
             )  # fmt: skip
@@ -335,7 +347,8 @@ class Handlers:
             ctime, c_ns = divmod(inode.ctime, _SECOND)
             return layout.pack(
                 ino, 0, seconds, attr_seconds, nanoseconds, attr_nanoseconds,
-                ino, _DIRECTORY_SIZE if is_dir else inode.size, 8 if is_dir else (inode.allocated + 511) >> 9,
+                ino & self.number,
+                _DIRECTORY_SIZE if is_dir else inode.size, 8 if is_dir else (inode.allocated + 511) >> 9,
                 atime, mtime, ctime, a_ns, m_ns, c_ns,
                 mode, inode.nlink, inode.uid, inode.gid, inode.rdev, _BLOCK_SIZE, 0,
                 *more,

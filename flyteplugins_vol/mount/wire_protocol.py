@@ -97,6 +97,7 @@ class Notify(IntEnum):
     """Messages that the file system sends without being asked."""
 
     INVAL_INODE = 2
+    INVAL_ENTRY = 3
 
 
 IN_HEADER = Struct("=IIQQIIIHH")  # length, op, unique, inode, uid, gid, pid, extensions, padding
@@ -133,7 +134,8 @@ ACCESS_IN = Struct("=I")
 BATCH_FORGET_IN = Struct("=II")  # count, padding
 FORGET_ONE = Struct("=QQ")  # inode, lookups
 
-INVAL_INODE_OUT = Struct("=Qqq")  # inode, offset, length (-1: to the end)
+INVAL_INODE_OUT = Struct("=Qqq")  # inode, offset (-1: attributes only), length (-1: to the end)
+INVAL_ENTRY_OUT = Struct("=QII")  # directory, length of the name, flags; the name follows
 
 MAX_WRITE = 1 << 20
 """Most bytes of one WRITE (and READ); kernels before 6.13 know no more."""

@@ -12,7 +12,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from flyteplugins_vol.index.index import Index
@@ -22,6 +21,7 @@ from flyteplugins_vol.store.fetch import Miss
 from flyteplugins_vol.workspace.attributes import ExtendedAttributes
 from flyteplugins_vol.workspace.data import FileData
 from flyteplugins_vol.workspace.disk import LocalDisk
+from flyteplugins_vol.workspace.piped import Bytes
 from flyteplugins_vol.workspace.ranges import Ranges
 from flyteplugins_vol.workspace.sealing import SealedPack, SealJob
 from flyteplugins_vol.workspace.staging import Burial, Staging
@@ -204,13 +204,16 @@ class Workspace:
         return found
 
     def absent(self, ino: int, number: int, count: int) -> tuple[int | None, Miss | None]:
-        """What of ``count`` windows from ``number`` on is not in the cache; and the number to go on with, if any."""
+        """What of ``count`` windows with content from ``number`` on is not in the cache; and where to go on, or None.
+
+        Holes are passed over, so a file of exabytes costs what is stored of it.
+        """
         inode = self.index.inodes.get(ino)
         if inode is None:
             return None, None
         return self._data.absent(inode, number, count)
 
-    def write(self, ino: int, offset: int, data: bytes | memoryview) -> int:
+    def write(self, ino: int, offset: int, data: Bytes) -> int:
         self._may_grow(len(data))
         inode = self.getattr(ino)
         if not inode.is_file:
@@ -281,8 +284,9 @@ class Workspace:
 
     @property
     def dirty(self) -> bool:
-        """Whether memory or the open transaction holds rows that a kill would lose."""
-        return bool(self.index.dirty) or self.index.db.sql.total_changes != self._seen_changes
+        """Whether memory or the open transaction holds rows that a kill would lose, or memory more than it should."""
+        index = self.index
+        return bool(index.dirty) or index.db.sql.total_changes != self._seen_changes or index.inodes.crowded
 
     def snapshot(self) -> str:
         """Bring every row into the main index file and return its path. It stays as it is while `publishing`.
@@ -307,9 +311,13 @@ class Workspace:
         While `publishing`, SQLite stays open: its last checkpoint would change the file that is being read. The rows
         are in the WAL all the same.
         """
-        if self._staging is not None and self._staging.live and self._broken is None and not self.publishing:
-            with suppress(OSError):  # a failure breaks the workspace
-                self._sync_names()
+        if self._staging is not None and self._staging.live and self._broken is None:
+            try:
+                self._staging.write_out()
+                if not self.publishing:
+                    self._sync_names()
+            except OSError as error:
+                self._break(str(error))
         if self._broken is not None:
             self.index.db.drop()  # as after a kill: what is on disk is the last good moment
         elif self.publishing:
@@ -406,6 +414,8 @@ class Workspace:
         return True
 
     def _commit_rows(self) -> None:
+        if self._staging is not None and self._broken is None:
+            self._staging.write_out()  # if it fails, no row may name what a kill would lose: another try comes
         self._in_sql(self.index.commit)
         self._seen_changes = self.index.db.sql.total_changes
 
@@ -453,11 +463,9 @@ class Workspace:
             self._purge(inode)
 
     def _purge_if_unused(self, ino: int) -> None:
-        if ino in self._usage:
-            return
-        inode = self.index.inodes.get(ino)
-        if inode is not None and inode.nlink == 0:
-            self._purge(inode)
+        # not by its row: a kernel that is short of memory forgets a million inodes at once, and each would be loaded
+        if self.index.inodes.is_orphan(ino) and ino not in self._usage:
+            self._purge(self.getattr(ino))
 
     def _purge(self, inode: Inode) -> None:
         if inode.is_file:
