@@ -98,8 +98,8 @@ def memory_line(report: Report) -> str:
         if row.about.unit == "MB"
     ]
     own = [r for r in report.results if r.target == VOLUME and r.about.unit != "MB"]
-    most = max((r.client_peak + r.daemon_peak for r in own), default=0)
-    return "\n".join([*lines, f"- Client and daemon together, the most of all cases: {most / 1e6:,.0f} MB"])
+    most = max((r.daemon_peak for r in own), default=0)
+    return "\n".join([*lines, f"- Memory of the daemon, the most of all other cases: {most / 1e6:,.0f} MB"])
 
 
 # --- the store -------------------------------------------------------------------------------------------------
