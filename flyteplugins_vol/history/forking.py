@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from flyteplugins_vol.config import StoreOptions
 from flyteplugins_vol.errors import CommitError, StoreError
 from flyteplugins_vol.history.record import VersionRecord, load_record, parse_locator
-from flyteplugins_vol.history.refs import move_ref, ref_key
+from flyteplugins_vol.history.refs import move_ref, read_ref, ref_key
 from flyteplugins_vol.history.survival import Survival
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.store.base import ObjectStore
@@ -25,8 +25,8 @@ _NONE_NEW = {"new_pack_bytes": 0, "new_index_bytes": 0}
 def publish_fork(spec: MountSpec, message: str | None) -> VersionRecord | None:
     """Publish what the spec's base holds as the first version of another volume. Blocks. Raises `VolumeError`.
 
-    None, and nothing published, where it takes a workspace: the volume has versions already, or garbage was collected
-    that the base needs.
+    None, and nothing published, where it takes a workspace: the volume has other versions already, or garbage was
+    collected that the base needs.
     """
     assert spec.base is not None
     store = open_store(spec.store_url, StoreOptions.from_wire(spec.store_options))
@@ -48,7 +48,9 @@ def publish_fork(spec: MountSpec, message: str | None) -> VersionRecord | None:
             store_url=store.url,
             software="",
         )
-        return record if store.create(record.locator.key, record.encode()) and _named(store, record, base) else None
+        if store.create(record.locator.key, record.encode()) and _named(store, record, base):
+            return record
+        return _published_before(store, record)
     finally:
         store.close()
 
@@ -69,6 +71,16 @@ def _named(store: ObjectStore, record: VersionRecord, base: VersionRecord) -> bo
         with suppress(StoreError):
             store.delete(record.locator.key)
     return named
+
+
+def _published_before(store: ObjectStore, record: VersionRecord) -> VersionRecord | None:
+    """The volume's version if it is this one in all but time and writer: of an earlier try whose answer was lost."""
+    ref = read_ref(store, ref_key(record.volume_name, record.volume_id))
+    if ref is None:
+        return None
+    there = load_record(store, replace(record.locator, file=ref.version))
+    same = (there.parents, there.index, there.message) == (record.parents, record.index, record.message)
+    return there if same and there.sequence == record.sequence else None
 
 
 def _gone() -> tuple[str, ...]:

@@ -83,7 +83,7 @@ def test_it_is_a_record_and_a_ref(parent: Driven, base: VersionRecord, spec: Mou
 def test_a_volume_that_has_a_version_already_is_left_as_it_is(spec: MountSpec, store: Faulty) -> None:
     first = publish_fork(spec, None)
     assert first is not None
-    assert publish_fork(spec, "again") is None
+    assert publish_fork(spec, "another") is None
     assert named(store) == first.locator.file
     assert records(store) == [first.locator.key]
 
@@ -115,6 +115,10 @@ def test_after_an_answer_that_is_lost_the_record_stays(spec: MountSpec, store: F
         publish_fork(spec, None)
     (key,) = records(store)
     assert key.endswith(named(store) or "none")
+    again = publish_fork(spec, None)
+    assert again is not None, "a second try finds what the first has published"
+    assert again.locator.key == key
+    assert records(store) == [key]
 
 
 def test_stopped_anywhere_no_ref_names_what_is_not_there(spec: MountSpec, store: Faulty) -> None:
@@ -126,3 +130,6 @@ def test_stopped_anywhere_no_ref_names_what_is_not_there(spec: MountSpec, store:
         store.stop_at(None)
         ref = read_ref(store.inner, ref_key("fork", changed.volume_id))
         assert ref is None or f"volumes/fork-{changed.volume_id}/versions/{ref.version}" in records(store)
+        again = publish_fork(changed, None)
+        assert again is not None
+        assert read_ref(store.inner, ref_key("fork", changed.volume_id)).version == again.locator.file  # type: ignore[union-attr]
