@@ -46,7 +46,7 @@ class StoreContents:
                     raise UsageError(f"this cannot be read: {error.strerror}") from error
                 self._index.trim()
             if not isinstance(found, Miss):
-                return found
+                return bytes(found)
             self._fetcher.fetch(found).result()
 
     def close(self) -> None:

@@ -110,6 +110,14 @@ class Session:
         """Bytes that were written since it was opened, but for what was written over meanwhile. Owner thread."""
         return self._workspace.staged_bytes + self.sealer.plain_bytes + self.sealer.known_bytes
 
+    def follow_evictions(self) -> None:
+        """Give up the space of what other processes have evicted from the cache. Any thread."""
+        self.cache.close_evicted()
+
+    def let_go(self) -> None:
+        """Forget blocks that were brought for readers who did not come. Any thread."""
+        self.cache.let_go()
+
     def status(self) -> dict[str, Any]:
         """Counts for people. Owner thread."""
         return {

@@ -91,7 +91,7 @@ class Unmounted:
         """Bytes of a file, short only at its end; what is not on local disk is fetched first. Raises `VolumeError`."""
         while isinstance(found := self.call(self.workspace.read, ino, offset, size), Miss):
             self.session.fetcher.fetch(found).result()
-        return found
+        return bytes(found)
 
     def warm(self, path: str) -> None:
         """Fetch all that is at a path into the cache of this machine. Raises `VolumeError`."""

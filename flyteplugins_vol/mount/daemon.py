@@ -34,7 +34,7 @@ import trio
 
 from flyteplugins_vol.errors import MountFailedError, UsageError, VolumeError
 from flyteplugins_vol.model import MountSpec
-from flyteplugins_vol.mount import control, kernel_mounts, logs, workspace_lock
+from flyteplugins_vol.mount import control, kernel_mounts, logs, memory, workspace_lock
 from flyteplugins_vol.mount.commits import Commits
 from flyteplugins_vol.mount.control_server import ControlServer
 from flyteplugins_vol.mount.handshake import Handshake
@@ -57,11 +57,13 @@ COMMIT_SECONDS = 17.0
 GENTLE_SECONDS = 20.0  # for that, the flush and a clean unmount
 _HARD_SECONDS = 10.0  # for the rest, which waits for nobody else
 _REPLY_SECONDS = 1.0
+_OFTEN_SECONDS = 15.0
 
 
 def main(open_session: SessionFactory | None = None) -> NoReturn:
     """Serve the mount that standard input describes, until it ends. Never returns: no thread may keep it alive."""
     os.umask(0o077)
+    memory.keep_freed()
     # Memory holds credentials. 0 would still let a core_pattern that is a pipe have it (core(5)); 1 keeps it from both.
     resource.setrlimit(resource.RLIMIT_CORE, _no_core())
     handshake = Handshake()
@@ -175,6 +177,8 @@ class Daemon:
         self._commits = Commits(self._kernel, session, self._uploader)
         self._refreshes = Refreshes(self._kernel, session, self._spec)
         self._start_background(nursery)
+        nursery.start_soon(memory.give_back_when_quiet, session.let_go)
+        nursery.start_soon(_at_times, session.follow_evictions)
         server = self._start_control(nursery)
         await self._to_end.wait()
         await self._end()
@@ -331,6 +335,12 @@ def _closing(ending: Ending) -> Callable[[Session], None]:
     if ending.gentle:
         return lambda session: session.close(ending.keep)
     return lambda session: session.abandon()
+
+
+async def _at_times(action: Callable[[], None]) -> None:
+    while True:
+        await trio.sleep(_OFTEN_SECONDS)
+        action()
 
 
 async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:

@@ -213,7 +213,7 @@ class Handlers(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=handle | _OURS if ctx.pid in self._our_threads else handle)
 
     async def read(self, fh: int, off: int, size: int) -> bytes:
-        return await self._ops.read(fh >> _SHIFT, off, size)
+        return bytes(await self._ops.read(fh >> _SHIFT, off, size))
 
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         return await self._ops.write(fh >> _SHIFT, off, buf)

@@ -22,7 +22,7 @@ import struct
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -33,9 +33,12 @@ from flyteplugins_vol.errors import IndexDamagedError
 from flyteplugins_vol.portable import OPEN_FLAGS, allocated, fcntl, free_bytes, pread, private_directory, pwrite
 from flyteplugins_vol.store.base import Data
 from flyteplugins_vol.store.container import Entry, block_hash
+from flyteplugins_vol.store.direct import LEAST, PAGE, write_past_cache
 
 _OPEN_MIRRORS = 256
 _OVERFLOW = 32 << 20  # bytes kept in memory when the disk refuses a block
+_PASSING = 80 << 20  # bytes in memory for readers who go through them: the farthest read-ahead, and some more
+_RUN = 1 << 20  # bytes from which on small blocks are written together
 _TRIM_EVERY = 64 << 20  # bytes written between two looks at the size of the cache
 _RESERVE = 256 << 20  # bytes of the disk that the cache leaves free
 _FLOCK = struct.Struct("@hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
@@ -66,12 +69,13 @@ class BlockCache:
         self._lock = threading.Lock()
         self._mirrors: LRUCache[str, _Mirror] = LRUCache(_OPEN_MIRRORS)
         self._overflow: LRUCache[tuple[str, int], bytes] = LRUCache(_OVERFLOW, getsizeof=len)
+        self._passing: LRUCache[tuple[str, int], Data] = LRUCache(_PASSING, getsizeof=len)
         self._written = 0
         self.hits = 0  # both are counted by whoever reads files: a miss is read again, and then a hit as well
         self.misses = 0
         private_directory(self._root)
 
-    def read(self, pack: str, at: int, size: int, skip: int, count: int) -> bytes | None:
+    def read(self, pack: str, at: int, size: int, skip: int, count: int) -> Data | None:
         """``count`` bytes from ``skip`` of the block at ``at``, if it has been verified; else None.
 
         Raises `IndexDamagedError` for bytes that are not the block's: its neighbours are none of the reader's business.
@@ -81,6 +85,8 @@ class BlockCache:
                 f"the index is damaged: bytes {skip} to {skip + count} of a block of {size}",
                 hint="use another version, or verify the volume",
             )
+        if self._passing and (passed := self._passed(pack, at, size, skip, count)) is not None:
+            return passed
         with self._lock:
             mirror = self._mirrors.get(pack)
         if mirror is None or not mirror.has(at, size):
@@ -147,11 +153,35 @@ class BlockCache:
             if mirror is not None and claimed:
                 mirror.unclaim(start, end)
 
-    def put(self, pack: str, at: int, blocks: Sequence[Data]) -> None:
-        """Keep verified blocks that follow one another in the mirror from ``at``."""
+    def put(self, pack: str, at: int, blocks: Sequence[Data], *, past_cache: bool = False) -> None:
+        """Keep verified blocks that follow one another in the mirror from ``at``.
+
+        ``past_cache``: nobody is expected to read them from the disk soon, so they need not be in the page cache.
+        """
+        for run in _runs(blocks):
+            self._put_run(pack, at, run, past_cache)
+            at += sum(map(len, run))
+
+    def pass_on(self, pack: str, at: int, block: Data) -> None:
+        """Have a verified block in memory for a reader who goes through it now, until its end was read."""
+        with self._lock:
+            self._passing[pack, at] = block
+
+    def close_evicted(self) -> None:
+        """Let go of mirrors that another process has deleted: open, they take space that nobody counts."""
+        with self._lock:
+            for pack in [pack for pack, mirror in self._mirrors.items() if mirror.deleted()]:
+                del self._mirrors[pack]
+
+    def let_go(self) -> None:
+        """Forget what `pass_on` was told: nobody came for it."""
+        with self._lock:
+            self._passing.clear()
+
+    def _put_run(self, pack: str, at: int, blocks: Sequence[Data], past_cache: bool) -> None:
         data = blocks[0] if len(blocks) == 1 else b"".join(blocks)
         try:
-            kept = self._write(pack, at, data)
+            kept = self._write(pack, at, data, past_cache)
         except OSError as error:
             if error.errno not in _FULL:
                 raise
@@ -166,6 +196,7 @@ class BlockCache:
 
     def trim(self, limit: int | None = None) -> int:
         """Delete the mirrors used longest ago until ``limit`` bytes are left; returns bytes freed."""
+        self.close_evicted()
         mirrors = sorted(self._scan())
         used = sum(size for _, size, _ in mirrors)
         limit = self._bound(used) if limit is None else limit
@@ -183,12 +214,13 @@ class BlockCache:
         with self._lock:
             self._mirrors.clear()
             self._overflow.clear()
+            self._passing.clear()
 
-    def _write(self, pack: str, at: int, data: Data) -> bool:
+    def _write(self, pack: str, at: int, data: Data, past_cache: bool) -> bool:
         """Whether the mirror has it in the end: its place may be taken; a limit below its size makes it go at once."""
         mirror = self._mirror(pack, create=True)
         assert mirror is not None
-        if not mirror.write(at, data):
+        if not mirror.write(at, data, past_cache):
             return mirror.adopt(at, len(data), block_hash(data))  # another process was as quick
         with self._lock:
             self._written += len(data)
@@ -208,6 +240,15 @@ class BlockCache:
                 if mirror is not None:
                     self._mirrors[pack] = mirror
             return mirror
+
+    def _passed(self, pack: str, at: int, size: int, skip: int, count: int) -> Data | None:
+        with self._lock:
+            plain = self._passing.get((pack, at))
+            if plain is None or len(plain) != size:  # an index may lie about a block's size
+                return None
+            if skip + count == size:
+                del self._passing[pack, at]
+        return memoryview(plain)[skip : skip + count]
 
     def _from_overflow(self, pack: str, at: int, skip: int, count: int) -> bytes | None:
         if not self._overflow:
@@ -252,23 +293,28 @@ class _Mirror:
         """Whether another process has evicted it: what it takes now would be space that nobody counts."""
         return os.fstat(self.fd).st_nlink == 0
 
-    def write(self, at: int, data: Data) -> bool:
+    def write(self, at: int, data: Data, past_cache: bool) -> bool:
         """Write verified bytes and hold them; False if somebody else holds some of their place, or is busy there."""
         size = len(data)
         with self._alone(at, size) as alone:
             if not alone or not self._locked(fcntl.F_WRLCK, at, size):
                 return False
             try:
-                view = memoryview(data)
-                while view:
-                    done = pwrite(self.fd, view, at + size - len(view))
-                    view = view[done:]
+                self._write(memoryview(data), at, past_cache)
             except BaseException:
                 self._let_go(at, size)
                 raise
             self._locked(fcntl.F_RDLCK, at, size)  # in one step: nobody gets in between
             self.add(at, size)
             return True
+
+    def _write(self, data: memoryview, at: int, past_cache: bool) -> None:
+        head = -at % PAGE if past_cache and len(data) >= LEAST else len(data)
+        done = 0
+        while done < len(data):
+            if done == head:
+                done += write_past_cache(self.fd, data[done:], at + done)
+            done += pwrite(self.fd, data[done:] if done >= head else data[done:head], at + done)
 
     def adopt(self, at: int, size: int, digest: bytes) -> bool:
         """Hold what is there if it has this hash: nobody changes it from then on."""
@@ -392,6 +438,20 @@ def _open_mirror(path: str, *, create: bool) -> _Mirror | None:
         fd = os.open(path, flags, 0o600)
     os.utime(path)
     return _Mirror(fd)
+
+
+def _runs(blocks: Sequence[Data]) -> Iterator[Sequence[Data]]:
+    """Blocks that are written together: small ones, until they are a large one."""
+    run: list[Data] = []
+    size = 0
+    for block in blocks:
+        if run and size + len(block) > _RUN:
+            yield run
+            run, size = [], 0
+        run.append(block)
+        size += len(block)
+    if run:
+        yield run
 
 
 def _entries(path: str) -> list[os.DirEntry[Any]]:

@@ -17,11 +17,12 @@ from flyteplugins_vol.store.base import Data, ObjectStore
 from flyteplugins_vol.store.cache import BlockCache, BlockRef
 from flyteplugins_vol.store.container import PACK, decode, object_key
 from flyteplugins_vol.store.daemonpool import DaemonPool
+from flyteplugins_vol.store.direct import LEAST
 
 _GAP = 3 << 19  # bytes fetched in vain rather than making a second request: 15 ms at 100 MB/s
 _SPAN = 17 << 20  # most bytes of one GET: a pack of the usual size
 _UNDER_WAY = 64 << 20  # bytes of all GETs under way: 2 GB/s at 30 ms
-_RUN = 1 << 20  # bytes from which on blocks are written to the cache together
+_RUN = 4 << 20  # bytes of plain blocks in memory from which on they are written to the cache
 _TRIES = 3  # a hash that is wrong in transit is right at the next GET; one that is wrong in the store stays wrong
 _AHEAD = 12  # prefetches under way at once: the other workers are for readers who wait
 _LATER = 64  # prefetches that wait for their turn; the oldest is dropped, its reader will ask for it
@@ -32,10 +33,14 @@ WHOLE = -1
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Blocks that were written next to one another and come in together; ``key`` names the line in its pack."""
+    """Blocks that were written next to one another and come in together; ``key`` names the line in its pack.
+
+    ``passing``: somebody who reads one after the other is about to come through.
+    """
 
     key: tuple[str, int]
     blocks: tuple[BlockRef, ...]
+    passing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,25 +130,25 @@ class Fetcher:
             return
         start, end = min(ref.at for ref in missing), max(ref.at + ref.entry.size for ref in missing)
         with self._cache.claim(missing[0].pack, start, end):
-            self._bring_spans(self._cache.absent(missing))
+            self._bring_spans(self._cache.absent(missing), line.passing)
 
-    def _bring_spans(self, missing: Sequence[BlockRef]) -> None:
+    def _bring_spans(self, missing: Sequence[BlockRef], passing: bool) -> None:
         damage: PackDamagedError | None = None
         for span in _spans(missing):
             try:
                 with self._room_for(span):
-                    self._bring_span(span)
+                    self._bring_span(span, passing)
             except PackDamagedError as error:  # whoever waits for a block of another span gets it
                 damage = error
         if damage is not None:
             raise damage
 
-    def _bring_span(self, span: Sequence[BlockRef]) -> None:
+    def _bring_span(self, span: Sequence[BlockRef], passing: bool) -> None:
         """Fetch and check blocks; what is whole is kept also where its neighbours are damaged."""
         damage = ""
         for _ in range(_TRIES):
             start, data = self._get(span)
-            damaged = self._keep(span, memoryview(data), start)
+            damaged = self._keep(span, memoryview(data), start, passing)
             if not damaged:
                 return
             span = [ref for ref, _ in damaged]
@@ -183,7 +188,9 @@ class Fetcher:
         self.fetched_bytes += len(data)
         return start, data
 
-    def _keep(self, span: Sequence[BlockRef], data: memoryview, start: int) -> list[tuple[BlockRef, str]]:
+    def _keep(
+        self, span: Sequence[BlockRef], data: memoryview, start: int, passing: bool
+    ) -> list[tuple[BlockRef, str]]:
         """Put what is whole into the cache; returns the rest, and what is wrong with it."""
         damaged: list[tuple[BlockRef, str]] = []
         run: list[Data] = []
@@ -195,15 +202,17 @@ class Fetcher:
             except DamageError as error:
                 damaged.append((ref, error.message))
                 continue
+            if passing and len(plain) >= LEAST:
+                self._cache.pass_on(ref.pack, ref.at, plain)
             if run and (ref.at != end or end - begin >= _RUN):
-                self._cache.put(ref.pack, begin, run)
+                self._cache.put(ref.pack, begin, run, past_cache=passing)
                 run = []
             if not run:
                 begin = ref.at
             run.append(plain)
             end = ref.at + len(plain)
         if run:
-            self._cache.put(span[0].pack, begin, run)
+            self._cache.put(span[0].pack, begin, run, past_cache=passing)
         return damaged
 
     def _damaged(self, pack: str, why: str) -> PackDamagedError:

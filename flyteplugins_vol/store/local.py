@@ -24,7 +24,7 @@ from datetime import datetime, timezone
 from blake3 import blake3
 
 from ..errors import StoreAccessError, StoreError, StoreUnavailableError
-from ..portable import OPEN_FLAGS, lock, pread, sync_directory
+from ..portable import OPEN_FLAGS, lock, pread, pwrite, sync_directory
 from .base import (
     Data,
     ObjectInfo,
@@ -38,6 +38,7 @@ from .base import (
     settle_create,
     settle_replace,
 )
+from .direct import write_past_cache
 from .limits import most_of, too_large
 
 
@@ -229,8 +230,9 @@ def _make_root(root: str) -> None:
 
 def _write_all(fd: int, data: Data) -> None:
     rest = memoryview(data).cast("B")
-    while rest:
-        rest = rest[os.write(fd, rest) :]
+    at = write_past_cache(fd, rest, 0)
+    while at < len(rest):
+        at += pwrite(fd, rest[at:], at)
 
 
 def _pread(fd: int, offset: int, size: int) -> bytes:

@@ -12,6 +12,7 @@ from flyteplugins_vol.index.extents import STAGED, Extent, cut, put, within
 from flyteplugins_vol.index.index import Index
 from flyteplugins_vol.index.windows import Window
 from flyteplugins_vol.model import BLOCK_SIZE, Inode
+from flyteplugins_vol.store.base import Data
 from flyteplugins_vol.store.cache import BlockCache, BlockRef
 from flyteplugins_vol.store.container import Entry
 from flyteplugins_vol.store.fetch import WHOLE, Line, Miss
@@ -63,7 +64,7 @@ class FileData:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def read(self, inode: Inode, offset: int, size: int) -> bytes | Miss:
+    def read(self, inode: Inode, offset: int, size: int) -> Data | Miss:
         """Bytes of a file, short only at its end; or what has to be fetched first."""
         size = min(size, inode.size - offset)
         if size <= 0:
@@ -73,7 +74,7 @@ class FileData:
             self._look_ahead(inode, number)
         if skip + size <= BLOCK_SIZE:
             return self._read_window(inode.ino, number, offset, offset + size)
-        parts: list[bytes] = []
+        parts: list[Data] = []
         lines: list[Line] = []
         end = offset + size
         while offset < end:
@@ -86,18 +87,18 @@ class FileData:
             offset = stop
         return Miss(tuple(lines)) if lines else b"".join(parts)
 
-    def _read_window(self, ino: int, number: int, start: int, end: int) -> bytes | Miss:
+    def _read_window(self, ino: int, number: int, start: int, end: int) -> Data | Miss:
         found = within(self._windows.get(ino, number).extents, start, end)
         if len(found) == 1 and found[0][0] == start and found[0][1] == end:
             data = self._read_extent(found[0])
-            return data if isinstance(data, bytes) else Miss((self._line(data),))
-        parts: list[bytes] = []
+            return Miss((self._line(data),)) if isinstance(data, BlockRow) else data
+        parts: list[Data] = []
         lines: dict[tuple[str, int], Line] = {}
         at = start
         for extent in found:
             parts.append(bytes(extent[0] - at))
             data = self._read_extent(extent)
-            if isinstance(data, bytes):
+            if not isinstance(data, BlockRow):
                 parts.append(data)
             elif (data.pack, data.offset // _LINE) not in lines and (data.pack, WHOLE) not in lines:
                 line = self._line(data)
@@ -106,7 +107,7 @@ class FileData:
         parts.append(bytes(end - at))
         return Miss(tuple(lines.values())) if lines else b"".join(parts)
 
-    def _read_extent(self, extent: Extent) -> bytes | BlockRow:
+    def _read_extent(self, extent: Extent) -> Data | BlockRow:
         start, end, block, source = extent
         if block == STAGED:
             assert self._staging is not None
@@ -159,9 +160,9 @@ class FileData:
         line = Line((row.pack, WHOLE), tuple(_ref(near) for near in rows))
         return line, self._blocks.after(rows[-1].id)
 
-    def _line_at(self, row: BlockRow, number: int) -> Line:
+    def _line_at(self, row: BlockRow, number: int, *, passing: bool = False) -> Line:
         rows = self._blocks.near(row, number * _LINE, (number + 1) * _LINE, _LINE_BLOCKS)
-        return Line((row.pack, number), tuple(_ref(near) for near in rows))
+        return Line((row.pack, number), tuple(_ref(near) for near in rows), passing)
 
     def _look_ahead(self, inode: Inode, number: int) -> None:
         """A reader that enters one window after the other finds the next ones on their way."""
@@ -201,7 +202,7 @@ class FileData:
             row = self._blocks.get(extent[2])
             key = (row.pack, row.offset // _LINE)
             if key not in lines and not self._cache.expect(row.pack, row.at, row.size, soon=soon):
-                lines[key] = self._line_at(row, key[1])
+                lines[key] = self._line_at(row, key[1], passing=soon)
         return list(lines.values())
 
     # -- writing ---------------------------------------------------------------------------------------------------

@@ -189,7 +189,7 @@ class Sealer:
         chosen = {hashes[i]: plains[i] for i in fresh}
         container = build(PACK, [(digest, len(plain), *encode(plain)) for digest, plain in chosen.items()])
         # If the upload fails, the mirror is of a pack that nobody names, and goes as others go.
-        self._cache.put(container.name, 0, list(chosen.values()))
+        self._cache.put(container.name, 0, list(chosen.values()), past_cache=True)
         self.plain_bytes += sum(map(len, chosen.values()))
         return container, numbers
 

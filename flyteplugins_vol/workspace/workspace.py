@@ -16,6 +16,7 @@ from typing import Any
 
 from flyteplugins_vol.index.index import Index
 from flyteplugins_vol.model import AttrChange, Caller, Inode, StatFs
+from flyteplugins_vol.store.base import Data
 from flyteplugins_vol.store.cache import BlockCache
 from flyteplugins_vol.store.fetch import Miss
 from flyteplugins_vol.workspace.attributes import ExtendedAttributes
@@ -195,7 +196,7 @@ class Workspace:
             self._usage.forget(ino, n)
             self._purge_if_unused(ino)
 
-    def read(self, ino: int, offset: int, size: int) -> bytes | Miss:
+    def read(self, ino: int, offset: int, size: int) -> Data | Miss:
         inode = self.getattr(ino)
         if inode.is_dir:
             raise OSError(errno.EISDIR, "is a directory")

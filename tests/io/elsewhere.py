@@ -16,7 +16,7 @@ import sys
 from typing import Any
 
 LINUX = (
-    "O_PATH", "O_TMPFILE", "copy_file_range", "eventfd", "fdatasync", "memfd_create", "pidfd_open", "posix_fadvise",
+    "O_DIRECT", "O_PATH", "O_TMPFILE", "copy_file_range", "eventfd", "fdatasync", "memfd_create", "pidfd_open", "posix_fadvise",
     "posix_fallocate", "sched_getaffinity", "sched_setaffinity", "splice", "getxattr", "setxattr", "listxattr",
     "removexattr",
 )  # fmt: skip

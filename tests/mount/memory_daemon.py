@@ -148,6 +148,12 @@ class MemorySession:
         (self._meta / f"commit-{self._commits}.json").write_text(json.dumps(wire))
         return MemoryRecord({"number": self._commits, "message": message, "files": len(tree)})
 
+    def follow_evictions(self) -> None:
+        pass
+
+    def let_go(self) -> None:
+        pass
+
     def written_bytes(self) -> int:
         return sum(len(data) for data in self.workspace.content.values())
 

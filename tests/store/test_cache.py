@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -327,3 +327,71 @@ def test_what_is_absent_of_many_blocks(cache: BlockCache, tmp_path: Path) -> Non
     assert other.read(PACKS[0], 85_000, 5_000, 0, 5_000) == blocks[17]
     assert cache.absent([]) == []
     other.close()
+
+
+def test_who_goes_through_a_block_has_it_from_memory_until_its_end(cache: BlockCache) -> None:
+    a = block(1)
+    cache.pass_on(PACKS[0], 0, a)
+    assert cache.read(PACKS[0], 0, len(a), 0, 4_000) == a[:4_000]
+    assert cache.read(PACKS[0], 0, len(a), 4_000, 6_000) == a[4_000:]
+    assert cache.read(PACKS[0], 0, len(a), 0, 4_000) is None  # it was never put into the mirror
+
+
+def test_a_block_in_memory_is_not_taken_for_one_of_another_size(cache: BlockCache) -> None:
+    a = block(1)
+    cache.pass_on(PACKS[0], 0, a)
+    assert cache.read(PACKS[0], 0, len(a) - 1, 0, 100) is None
+    assert cache.read(PACKS[0], 0, len(a) + 1, 0, 100) is None
+    assert cache.read(PACKS[0], 1, len(a), 0, 100) is None
+
+
+def test_blocks_in_memory_are_bounded_and_let_go(cache: BlockCache) -> None:
+    large = block(1, 4 << 20)
+    for i in range(30):
+        cache.pass_on(PACKS[0], i << 22, large)
+    held = [i for i in range(30) if cache.read(PACKS[0], i << 22, 4 << 20, 0, 1) is not None]
+    assert held == list(range(10, 30))  # 80 MiB
+    cache.let_go()
+    assert cache.read(PACKS[0], 29 << 22, 4 << 20, 0, 1) is None
+
+
+def test_many_small_blocks_are_put_at_their_places(cache: BlockCache) -> None:
+    blocks = [block(i, 50_000 + i) for i in range(64)]
+    cache.put(PACKS[0], 300, blocks)
+    at = 300
+    for plain in blocks:
+        assert cache.read(PACKS[0], at, len(plain), 0, len(plain)) == plain
+        at += len(plain)
+
+
+@pytest.mark.parametrize("look", [BlockCache.close_evicted, BlockCache.trim])
+def test_the_space_of_what_another_process_evicted_is_given_up(
+    tmp_path: Path, look: Callable[[BlockCache], Any]
+) -> None:
+    """An open file that was deleted takes space that no listing shows."""
+    mine, other = BlockCache(str(tmp_path)), BlockCache(str(tmp_path))
+    large = block(1, 1 << 20)
+    for pack in PACKS[:3]:
+        mine.put(pack, 0, [large])
+    other.trim(limit=0)
+    assert unlinked_bytes() >= 3 << 20
+    look(mine)
+    assert unlinked_bytes() == 0
+    assert mine.read(PACKS[0], 0, len(large), 0, 10) is None
+    mine.put(PACKS[0], 0, [large])
+    assert mine.read(PACKS[0], 0, len(large), 0, len(large)) == large
+    mine.close()
+    other.close()
+
+
+def unlinked_bytes() -> int:
+    """Bytes of files of caches that this process has open, and that have no name any more."""
+    found = 0
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{fd}")
+            if "/blocks/" in target and target.endswith(" (deleted)"):
+                found += os.stat(f"/proc/self/fd/{fd}").st_blocks * 512
+        except FileNotFoundError:  # the listing's own
+            pass
+    return found

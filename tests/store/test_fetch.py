@@ -318,3 +318,16 @@ def test_damage_in_one_request_of_a_line_leaves_the_others_what_they_came_for(he
     with pytest.raises(PackDamagedError):
         here.fetcher.fetch(Miss((Line((pack.name, 0), (refs[0], refs[2])),))).result(10)
     assert here.cache.read(pack.name, refs[2].at, 1_600_000, 0, 1_600_000) == blocks[2]
+
+
+def test_a_reader_who_passes_through_finds_large_blocks_in_memory(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    blocks = [random.Random(i).randbytes(1_200_000) for i in range(3)]
+    pack = setting.upload(blocks)
+    refs = setting.refs(pack)
+    setting.fetcher.fetch(Miss((Line((pack.name, 0), tuple(refs), passing=True),))).result(10)
+    (tmp_path / "blocks" / pack.name[:2] / pack.name).write_bytes(b"")  # whatever became of the mirror
+    for ref, plain in zip(refs, blocks, strict=True):
+        assert setting.cache.read(ref.pack, ref.at, ref.entry.size, 0, ref.entry.size) == plain
+        assert setting.cache.read(ref.pack, ref.at, ref.entry.size, 0, 10) is None  # its end was read
+    setting.fetcher.close()

@@ -1,0 +1,68 @@
+"""What is freed is used again, and goes back to the machine when nothing is going on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_WORK = """
+import resource, sys, threading
+from flyteplugins_vol.mount import memory
+if {keep}:
+    memory.keep_freed()
+
+def work(times):
+    for _ in range(times):
+        pieces = [bytearray(b"x") * (8 << 20) for _ in range(3)]
+
+def faults(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    thread = threading.Thread(target=work, args=(times,))
+    thread.start()
+    thread.join()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults(2)
+print(faults(10))
+"""
+
+_QUIET = """
+import trio, trio.testing
+from flyteplugins_vol.mount import memory
+
+def resident():
+    with open("/proc/self/statm") as numbers:
+        return int(numbers.read().split()[1]) * 4096
+
+memory.keep_freed()
+pieces = [bytearray(b"x") * (16 << 20) for _ in range(5)]
+last = bytearray(10_000)
+pieces.clear()
+calls = []
+
+async def main():
+    with trio.move_on_after(60):
+        await memory.give_back_when_quiet(lambda: calls.append(resident()))
+
+before = resident()
+trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.01))
+print(before, len(calls), resident())
+"""
+
+
+def run(script: str) -> list[int]:
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    return [int(word) for word in done.stdout.split()]
+
+
+def test_a_piece_that_was_freed_is_used_again_without_page_faults() -> None:
+    (faults,), (faults_else,) = run(_WORK.format(keep=True)), run(_WORK.format(keep=False))
+    pages = (3 * 8 << 20) // 4096
+    assert faults < pages  # of ten times as many
+    assert faults_else > 5 * pages  # else there is nothing to gain, and the module can go
+
+
+def test_memory_goes_back_once_when_nothing_is_going_on() -> None:
+    before, calls, after = run(_QUIET)
+    assert before - after > 64 << 20
+    assert calls == 1  # quiet goes on, and there is nothing more to give
