@@ -16,9 +16,9 @@ import sys
 from typing import Any
 
 LINUX = (
-    "O_DIRECT", "O_PATH", "O_TMPFILE", "copy_file_range", "eventfd", "fdatasync", "memfd_create", "pidfd_open", "posix_fadvise",
-    "posix_fallocate", "sched_getaffinity", "sched_setaffinity", "splice", "getxattr", "setxattr", "listxattr",
-    "removexattr",
+    "O_DIRECT", "O_PATH", "O_TMPFILE", "copy_file_range", "eventfd", "fdatasync", "memfd_create", "pidfd_open",
+    "posix_fadvise", "posix_fallocate", "sched_getaffinity", "sched_setaffinity", "splice", "getxattr", "setxattr",
+    "listxattr", "removexattr",
 )  # fmt: skip
 POSIX = (
     "O_CLOEXEC", "O_DIRECTORY", "O_NOATIME", "O_NOFOLLOW", "O_NONBLOCK", "O_SYNC", "O_DSYNC", "SEEK_DATA", "SEEK_HOLE",
