@@ -63,7 +63,6 @@ _OFTEN_SECONDS = 15.0
 def main(open_session: SessionFactory | None = None) -> NoReturn:
     """Serve the mount that standard input describes, until it ends. Never returns: no thread may keep it alive."""
     os.umask(0o077)
-    memory.keep_freed()
     # Memory holds credentials. 0 would still let a core_pattern that is a pipe have it (core(5)); 1 keeps it from both.
     resource.setrlimit(resource.RLIMIT_CORE, _no_core())
     handshake = Handshake()

@@ -1,7 +1,8 @@
-"""The daemon's memory: what is freed is kept for the next pack, and goes back to the machine when all is quiet.
+"""The daemon's memory goes back to the machine when all is quiet.
 
-Blocks and packs are pieces of 4 to 16 MiB. By default glibc returns such a piece to the kernel when it is freed, and
-the next one has its pages zeroed and mapped anew: 200,000 page faults in a commit of 512 MB, a quarter of its time.
+Blocks and packs are pieces of 4 to 16 MiB. The allocator is told to keep those that were freed (`config`), so that the
+next one need not have its pages zeroed and mapped anew: that was 200,000 page faults and a quarter of the time of a
+commit of 512 MB.
 """
 
 from __future__ import annotations
@@ -12,25 +13,13 @@ from collections.abc import Callable
 
 import trio
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # mallopt(3)
-_LARGEST = 32 << 20  # pieces up to this size come from the heap: a pack and what is around it
-_KEPT = 128 << 20  # free bytes at its end from which on the heap shrinks
 _LOOK = 2.0  # seconds between two looks
 _QUIET = 0.01  # share of a processor below which nothing is going on
 
 
-def keep_freed() -> None:
-    """Have freed memory stay with this process. Before the first thread: all of them then share one heap."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:  # musl has none, and nothing to say here
-        mallopt(_MMAP_THRESHOLD, _LARGEST)
-        mallopt(_TRIM_THRESHOLD, _KEPT)
-        mallopt(_ARENA_MAX, 1)
-
-
 async def give_back_when_quiet(let_go: Callable[[], None]) -> None:
     """Whenever a time of work is over: `let_go` of what is held only to be quick, and return free memory."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
     seen = time.process_time()
     worked = True  # the mount itself was work
     while True:
