@@ -166,10 +166,14 @@ class WireDriver:
 
     def _answer(self, size: int) -> None:
         length, op, unique, ino, uid, gid, pid, extensions, _ = wire.IN_HEADER.unpack_from(self._buffer)
-        if size >= LARGE and op == Op.WRITE and self._pipe is not None:
-            self._streaming = True
+        if op == Op.WRITE and ino < FIRST:
+            if size >= LARGE and self._pipe is not None:
+                self._streaming = True
             if self._piped is not None:
                 self._write_piped(unique, ino, self._piped)
+                return
+            if self._operations.takes_writes:
+                self._write(unique, ino)
                 return
         handler = self._table.get(op)
         if handler is None or ino >= FIRST:
@@ -191,18 +195,23 @@ class WireDriver:
     def _write_piped(self, unique: int, ino: int, data: Piped) -> None:
         assert self._pipe is not None
         self._piped = None
-        size, done = len(data), 0
+        size = len(data)
+        if self._write(unique, ino, data) < size:  # the rest is of no use to anybody
+            self._pipe = self._pipe.renewed()
+            self._streaming = False
+
+    def _write(self, unique: int, ino: int, piped: Piped | None = None) -> int:
+        """A write that need not wait, without a task of its own; how many bytes were taken."""
         try:
-            done = self._handlers.write_piped(ino, self._view[_HEADER:], data)
+            done = self._handlers.write_now(ino, self._view[_HEADER:], piped)
         except RequestError as error:
             self.fail(unique, error.errno)
         except Exception as error:  # as in `_Request.step`
             self.crashed(unique, error)
         else:
             self.reply(unique, wire.WRITE_OUT.pack(done, 0))
-        if done < size:  # the rest is of no use to anybody
-            self._pipe = self._pipe.renewed()
-            self._streaming = False
+            return done
+        return 0
 
     def _answer_other(self, op: int, unique: int, ino: int, size: int) -> None:
         if ino >= FIRST:

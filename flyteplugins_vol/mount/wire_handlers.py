@@ -23,6 +23,7 @@ from flyteplugins_vol.workspace.piped import Piped
 Answer = bytes | None
 Handler = Callable[[int, memoryview], Coroutine[Any, Any, Answer]]
 
+_WRITE_HEAD = wire.WRITE_IN.size
 _BLOCK_SIZE = 4096  # as ext4
 _DIRECTORY_SIZE = 4096
 _SECOND = 1_000_000_000
@@ -196,18 +197,15 @@ class Handlers:
         return await self._ops.read(ino, offset, size)
 
     async def write(self, ino: int, body: memoryview) -> Answer:
+        """A write that has to wait."""
         _, offset, size, _, _, _, _ = wire.WRITE_IN.unpack_from(body)
-        data = body[wire.WRITE_IN.size : wire.WRITE_IN.size + size]
-        ops = self._ops
-        if ops.takes_writes:
-            done = ops.write_now(ino, offset, data)
-        else:
-            done = await ops.write(ino, offset, bytes(data))
-        return wire.WRITE_OUT.pack(done, 0)
+        data = bytes(body[_WRITE_HEAD : _WRITE_HEAD + size])  # the buffer is for the next request
+        return wire.WRITE_OUT.pack(await self._ops.write(ino, offset, data), 0)
 
-    def write_piped(self, ino: int, body: memoryview, data: Piped) -> int:
-        """A write that need not wait, whose data did not come with the body: how many bytes were taken."""
-        return self._ops.write_now(ino, wire.WRITE_IN.unpack_from(body)[1], data)
+    def write_now(self, ino: int, body: memoryview, piped: Piped | None) -> int:
+        """A write that need not wait: how many bytes were taken. ``piped``: its data, if they are not in the body."""
+        _, offset, size, _, _, _, _ = wire.WRITE_IN.unpack_from(body)
+        return self._ops.write_now(ino, offset, body[_WRITE_HEAD : _WRITE_HEAD + size] if piped is None else piped)
 
     async def fsync(self, ino: int, body: memoryview) -> Answer:
         await self._ops.fsync(ino)
