@@ -339,7 +339,10 @@ def _closing(ending: Ending) -> Callable[[Session], None]:
 async def _at_times(action: Callable[[], None]) -> None:
     while True:
         await trio.sleep(_OFTEN_SECONDS)
-        action()
+        try:
+            await _in_thread(action)
+        except Exception:
+            log.exception("%s failed; it is tried again", action.__name__)
 
 
 async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:

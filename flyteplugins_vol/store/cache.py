@@ -22,22 +22,23 @@ import struct
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from blake3 import blake3
-from cachetools import LRUCache
+from cachetools import Cache, LRUCache, TTLCache
 
 from flyteplugins_vol.errors import IndexDamagedError
-from flyteplugins_vol.portable import OPEN_FLAGS, allocated, fcntl, free_bytes, pread, private_directory, pwrite
+from flyteplugins_vol.portable import OPEN_FLAGS, allocated, fcntl, free_bytes, pread, private_directory
 from flyteplugins_vol.store.base import Data
 from flyteplugins_vol.store.container import Entry, block_hash
-from flyteplugins_vol.store.direct import LEAST, PAGE, write_past_cache
+from flyteplugins_vol.store.direct import write_all
 
 _OPEN_MIRRORS = 256
 _OVERFLOW = 32 << 20  # bytes kept in memory when the disk refuses a block
 _PASSING = 80 << 20  # bytes in memory for readers who go through them: the farthest read-ahead, and some more
+_PASSING_SECONDS = 30.0  # for which a block waits for its reader
 _RUN = 1 << 20  # bytes from which on small blocks are written together
 _TRIM_EVERY = 64 << 20  # bytes written between two looks at the size of the cache
 _RESERVE = 256 << 20  # bytes of the disk that the cache leaves free
@@ -69,7 +70,7 @@ class BlockCache:
         self._lock = threading.Lock()
         self._mirrors: LRUCache[str, _Mirror] = LRUCache(_OPEN_MIRRORS)
         self._overflow: LRUCache[tuple[str, int], bytes] = LRUCache(_OVERFLOW, getsizeof=len)
-        self._passing: LRUCache[tuple[str, int], Data] = LRUCache(_PASSING, getsizeof=len)
+        self._passing: TTLCache[tuple[str, int], Data] = TTLCache(_PASSING, _PASSING_SECONDS, getsizeof=_memory_of)
         self._written = 0
         self.hits = 0  # both are counted by whoever reads files: a miss is read again, and then a hit as well
         self.misses = 0
@@ -158,37 +159,52 @@ class BlockCache:
 
         ``past_cache``: nobody is expected to read them from the disk soon, so they need not be in the page cache.
         """
+        try:
+            kept = self._write_runs(pack, at, blocks, past_cache)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            self.trim(max(0, self.used() - sum(map(len, blocks)) - _TRIM_EVERY))
+            kept = False
+        if not kept:  # whoever waits for these blocks must be able to read them, or would fetch them for ever
+            self._keep_in_memory(pack, at, blocks)
+
+    def _write_runs(self, pack: str, at: int, blocks: Sequence[Data], past_cache: bool) -> bool:
         for run in _runs(blocks):
-            self._put_run(pack, at, run, past_cache)
-            at += sum(map(len, run))
+            data = run[0] if len(run) == 1 else b"".join(run)
+            if not self._write(pack, at, data, past_cache):
+                return False
+            at += len(data)
+        return True
 
-    def pass_on(self, pack: str, at: int, block: Data) -> None:
-        """Have a verified block in memory for a reader who goes through it now, until its end was read."""
-        with self._lock:
-            self._passing[pack, at] = block
+    def pass_on(self, pack: str, at: int, block: Data) -> bool:
+        """Have a verified block in memory for a reader who goes through it now, until its end was read.
 
-    def close_evicted(self) -> None:
-        """Let go of mirrors that another process has deleted: open, they take space that nobody counts."""
+        False if there is no room for it: more readers are on their way than memory is for. What nobody comes for is
+        forgotten after some time.
+        """
         with self._lock:
-            for pack in [pack for pack, mirror in self._mirrors.items() if mirror.deleted()]:
-                del self._mirrors[pack]
+            self._passing.expire()
+            room = self._passing.currsize + _memory_of(block) <= _PASSING
+            if room:
+                self._passing[pack, at] = block
+            return room
 
     def let_go(self) -> None:
         """Forget what `pass_on` was told: nobody came for it."""
         with self._lock:
             self._passing.clear()
 
-    def _put_run(self, pack: str, at: int, blocks: Sequence[Data], past_cache: bool) -> None:
-        data = blocks[0] if len(blocks) == 1 else b"".join(blocks)
-        try:
-            kept = self._write(pack, at, data, past_cache)
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            self.trim(max(0, self.used() - len(data) - _TRIM_EVERY))
-            kept = False
-        if not kept:  # whoever waits for these blocks must be able to read them, or would fetch them for ever
-            self._keep_in_memory(pack, at, blocks)
+    def close_evicted(self) -> None:
+        """Let go of mirrors that another process has deleted: open, they take space that nobody counts."""
+        with self._lock:
+            opened = [(pack, _peek(self._mirrors, pack)) for pack in list(self._mirrors)]
+        evicted = [(pack, mirror) for pack, mirror in opened if mirror.deleted()]
+        with self._lock:
+            for pack, mirror in evicted:
+                if pack in self._mirrors and _peek(self._mirrors, pack) is mirror:
+                    del self._mirrors[pack]
+        # here, without the lock, their last references go, and with them their space
 
     def used(self) -> int:
         """Bytes on disk of all mirrors, also those of other processes."""
@@ -291,7 +307,10 @@ class _Mirror:
 
     def deleted(self) -> bool:
         """Whether another process has evicted it: what it takes now would be space that nobody counts."""
-        return os.fstat(self.fd).st_nlink == 0
+        try:
+            return os.fstat(self.fd).st_nlink == 0
+        except OSError:  # ESTALE, of a network file system
+            return True
 
     def write(self, at: int, data: Data, past_cache: bool) -> bool:
         """Write verified bytes and hold them; False if somebody else holds some of their place, or is busy there."""
@@ -300,21 +319,13 @@ class _Mirror:
             if not alone or not self._locked(fcntl.F_WRLCK, at, size):
                 return False
             try:
-                self._write(memoryview(data), at, past_cache)
+                write_all(self.fd, data, at, past_cache=past_cache)
             except BaseException:
                 self._let_go(at, size)
                 raise
             self._locked(fcntl.F_RDLCK, at, size)  # in one step: nobody gets in between
             self.add(at, size)
             return True
-
-    def _write(self, data: memoryview, at: int, past_cache: bool) -> None:
-        head = -at % PAGE if past_cache and len(data) >= LEAST else len(data)
-        done = 0
-        while done < len(data):
-            if done == head:
-                done += write_past_cache(self.fd, data[done:], at + done)
-            done += pwrite(self.fd, data[done:] if done >= head else data[done:head], at + done)
 
     def adopt(self, at: int, size: int, digest: bytes) -> bool:
         """Hold what is there if it has this hash: nobody changes it from then on."""
@@ -427,6 +438,10 @@ class _Mirror:
         os.close(self.fd)
 
 
+# An LRU cache's own look-up makes what it finds the most recent; a look at all of them must not.
+_peek = cast("Callable[[LRUCache[str, _Mirror], str], _Mirror]", Cache.__getitem__)  # pyright: ignore[reportUnknownMemberType]
+
+
 def _open_mirror(path: str, *, create: bool) -> _Mirror | None:
     flags = os.O_RDWR | OPEN_FLAGS | (os.O_CREAT if create else 0)
     try:
@@ -438,6 +453,11 @@ def _open_mirror(path: str, *, create: bool) -> _Mirror | None:
         fd = os.open(path, flags, 0o600)
     os.utime(path)
     return _Mirror(fd)
+
+
+def _memory_of(block: Data) -> int:
+    """Bytes that stay in memory as long as the block does, which may be a part of an answer."""
+    return memoryview(block.obj).nbytes if isinstance(block, memoryview) else len(block)
 
 
 def _runs(blocks: Sequence[Data]) -> Iterator[Sequence[Data]]:

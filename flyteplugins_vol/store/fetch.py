@@ -22,7 +22,7 @@ from flyteplugins_vol.store.direct import LEAST
 _GAP = 3 << 19  # bytes fetched in vain rather than making a second request: 15 ms at 100 MB/s
 _SPAN = 17 << 20  # most bytes of one GET: a pack of the usual size
 _UNDER_WAY = 64 << 20  # bytes of all GETs under way: 2 GB/s at 30 ms
-_RUN = 4 << 20  # bytes of plain blocks in memory from which on they are written to the cache
+_RUN = 16 << 20  # bytes of plain blocks in memory from which on they are written to the cache: an ordinary pack's
 _TRIES = 3  # a hash that is wrong in transit is right at the next GET; one that is wrong in the store stays wrong
 _AHEAD = 12  # prefetches under way at once: the other workers are for readers who wait
 _LATER = 64  # prefetches that wait for their turn; the oldest is dropped, its reader will ask for it
@@ -195,6 +195,7 @@ class Fetcher:
         damaged: list[tuple[BlockRef, str]] = []
         run: list[Data] = []
         begin = end = span[0].at
+        passed = False  # whether the run is in memory for who reads it
         for ref in span:
             at = ref.entry.offset - start
             try:
@@ -202,17 +203,16 @@ class Fetcher:
             except DamageError as error:
                 damaged.append((ref, error.message))
                 continue
-            if passing and len(plain) >= LEAST:
-                self._cache.pass_on(ref.pack, ref.at, plain)
-            if run and (ref.at != end or end - begin >= _RUN):
-                self._cache.put(ref.pack, begin, run, past_cache=passing)
+            past_cache = passing and len(plain) >= LEAST and self._cache.pass_on(ref.pack, ref.at, plain)
+            if run and (ref.at != end or end - begin >= _RUN or past_cache != passed):
+                self._cache.put(ref.pack, begin, run, past_cache=passed)
                 run = []
             if not run:
-                begin = ref.at
+                begin, passed = ref.at, past_cache
             run.append(plain)
             end = ref.at + len(plain)
         if run:
-            self._cache.put(span[0].pack, begin, run, past_cache=passing)
+            self._cache.put(span[0].pack, begin, run, past_cache=passed)
         return damaged
 
     def _damaged(self, pack: str, why: str) -> PackDamagedError:

@@ -24,7 +24,7 @@ from datetime import datetime, timezone
 from blake3 import blake3
 
 from ..errors import StoreAccessError, StoreError, StoreUnavailableError
-from ..portable import OPEN_FLAGS, lock, pread, pwrite, sync_directory
+from ..portable import OPEN_FLAGS, lock, pread, sync_directory
 from .base import (
     Data,
     ObjectInfo,
@@ -38,7 +38,7 @@ from .base import (
     settle_create,
     settle_replace,
 )
-from .direct import write_past_cache
+from .direct import write_all
 from .limits import most_of, too_large
 
 
@@ -128,7 +128,7 @@ class LocalStore(ObjectStore):
             fd = os.open(temporary, flags, self._rights & 0o666)
         try:
             try:
-                _write_all(fd, data)
+                write_all(fd, data, 0, past_cache=True)
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -226,13 +226,6 @@ def _make_root(root: str) -> None:
     with suppress(FileExistsError):
         os.mkdir(root, 0o700)
     sync_directory(parent)
-
-
-def _write_all(fd: int, data: Data) -> None:
-    rest = memoryview(data).cast("B")
-    at = write_past_cache(fd, rest, 0)
-    while at < len(rest):
-        at += pwrite(fd, rest[at:], at)
 
 
 def _pread(fd: int, offset: int, size: int) -> bytes:

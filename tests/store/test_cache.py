@@ -346,13 +346,58 @@ def test_a_block_in_memory_is_not_taken_for_one_of_another_size(cache: BlockCach
 
 
 def test_blocks_in_memory_are_bounded_and_let_go(cache: BlockCache) -> None:
+    """Those who were there first stay: with one reader more than there is room for, none would find his own."""
     large = block(1, 4 << 20)
-    for i in range(30):
-        cache.pass_on(PACKS[0], i << 22, large)
-    held = [i for i in range(30) if cache.read(PACKS[0], i << 22, 4 << 20, 0, 1) is not None]
-    assert held == list(range(10, 30))  # 80 MiB
+    assert [cache.pass_on(PACKS[0], i << 22, large) for i in range(22)] == [True] * 20 + [False] * 2  # 80 MiB
+    assert cache.read(PACKS[0], 0, 4 << 20, 0, 4 << 20) == large
+    assert cache.pass_on(PACKS[0], 21 << 22, large)
     cache.let_go()
-    assert cache.read(PACKS[0], 29 << 22, 4 << 20, 0, 1) is None
+    assert cache.read(PACKS[0], 1 << 22, 4 << 20, 0, 1) is None
+
+
+def test_a_block_that_nobody_came_for_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "_PASSING_SECONDS", 0.0)
+    cache = BlockCache(str(tmp_path))
+    large = block(1, 4 << 20)
+    assert all(cache.pass_on(PACKS[0], i << 22, large) for i in range(40))
+    cache.close()
+
+
+def test_a_part_of_an_answer_counts_as_what_it_keeps_in_memory(cache: BlockCache) -> None:
+    answer = memoryview(block(1, 5 << 20))
+    held = [cache.pass_on(PACKS[0], i << 22, answer[: 1 << 20]) for i in range(20)]
+    assert sum(held) == 16  # of 5 MiB each
+
+
+@pytest.mark.parametrize("limit", [1 << 20, 2 << 20, 4 << 20, 6 << 20])
+@pytest.mark.parametrize("sizes", [[900_000, 4 << 20], [100_000] * 64])
+def test_what_was_put_can_be_read_however_small_the_cache(tmp_path: Path, limit: int, sizes: list[int]) -> None:
+    """A part that goes from the mirror at once would be fetched again and again."""
+    cache = BlockCache(str(tmp_path), limit)
+    blocks = [block(i, size) for i, size in enumerate(sizes)]
+    cache.put(PACKS[0], 0, blocks)
+    at = 0
+    for plain in blocks:
+        assert cache.read(PACKS[0], at, len(plain), 0, len(plain)) == plain
+        at += len(plain)
+    cache.close()
+
+
+def test_a_look_for_evicted_mirrors_leaves_their_order(cache: BlockCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache_module, "_OPEN_MIRRORS", 3)
+    cache = BlockCache(str(cache_directory(cache)))
+    a = block(1)
+    for i in range(3):
+        cache.put(PACKS[i], 0, [a])
+    assert cache.read(PACKS[0], 0, len(a), 0, 1) is not None  # the first is the most recent now
+    cache.close_evicted()
+    cache.put(PACKS[3], 0, [a])
+    assert [cache.read(PACKS[i], 0, len(a), 0, 1) is not None for i in range(4)] == [True, False, True, True]
+    cache.close()
+
+
+def cache_directory(cache: BlockCache) -> Path:
+    return Path(cache._root).parent
 
 
 def test_many_small_blocks_are_put_at_their_places(cache: BlockCache) -> None:
