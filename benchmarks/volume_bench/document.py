@@ -21,7 +21,7 @@ from volume_bench.targets import FAST, LOCAL, VOLUME
 STORE_METRICS = (
     "commit-large", "write-saved", "commit-small", "create-saved", "commit-ten", "commit-ten-many",
     "read-seq-cold", "small-cold",
-    "mount-100", "mount-many", "mount-most", "fork", "fork-published",
+    "mount-100", "mount-100-again", "mount-many", "mount-most", "fork", "fork-published",
 )  # fmt: skip
 
 

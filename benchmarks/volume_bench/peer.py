@@ -13,7 +13,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from volume_bench.case import Case, Samples, Scale
-from volume_bench.measure import Ledger, Traffic, drop_page_cache, peak_of_daemons
+from volume_bench.measure import Ledger, Traffic, peak_of_daemons
 from volume_bench.servers import Meter
 from volume_bench.targets import Target, copy_tree
 
@@ -85,10 +85,9 @@ class JuiceFSTarget(Target):
         self._wait_for_uploads()
         return self._open.name
 
-    def forget(self) -> None:
+    def forget_held(self) -> None:
         shutil.rmtree(self._cache, ignore_errors=True)
         self._cache = self._fresh("cache")
-        drop_page_cache()
 
     def traffic(self) -> Traffic | None:
         if self._meter is not None:

@@ -66,9 +66,14 @@ class Target(Subject):
     def save(self) -> str:
         """Make the open tree durable, where other machines would find it: a state for `opened`."""
 
-    @abstractmethod
     def forget(self) -> None:
         """Drop every local cache; whatever is opened afterwards is cold."""
+        self.forget_held()
+        self.forget_pages()
+
+    @abstractmethod
+    def forget_held(self) -> None:
+        """Drop the target's own caches only."""
 
     def forget_pages(self) -> None:
         """Drop the kernel's caches only; those of the target's own stay."""
@@ -140,7 +145,10 @@ class LocalTarget(Target):
         subprocess.run(["sync", "--file-system", str(copy)], check=True)
         return str(copy)
 
-    def forget(self) -> None:
+    def forget_held(self) -> None:
+        """It has none."""
+
+    def forget_pages(self) -> None:
         drop_page_cache(self.scratch)
 
 
@@ -181,10 +189,9 @@ class VolumeTarget(Target):
         assert locator is not None
         return locator
 
-    def forget(self) -> None:
+    def forget_held(self) -> None:
         shutil.rmtree(self._cache, ignore_errors=True)
         self._cache = self._fresh("cache")
-        drop_page_cache()
 
     def traffic(self) -> Traffic:
         return self._meter.traffic() if self._meter is not None else self._ledger.look()
