@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,20 +22,7 @@ from flyteplugins_vol.errors import (
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.refs import move_ref, read_ref, ref_key
 from flyteplugins_vol.store.faulty import Faulty, StoppedError
-from flyteplugins_vol.store.memory import MemoryStore
 from tests.driven import ME, Driven
-
-
-@pytest.fixture
-def store() -> Faulty:
-    return Faulty(MemoryStore(f"memory://{uuid4().hex}"))
-
-
-@pytest.fixture
-def volume(tmp_path: Path, store: Faulty) -> Iterator[Driven]:
-    driven = Driven.new(tmp_path, store)
-    yield driven
-    driven.close()
 
 
 def noise(seed: int, size: int = 20_000) -> bytes:

@@ -23,11 +23,6 @@ from tests.driven import Driven
 
 
 @pytest.fixture
-def store() -> Faulty:
-    return Faulty(MemoryStore(f"memory://{uuid4().hex}"))
-
-
-@pytest.fixture
 def volume(tmp_path: Path, store: Faulty) -> Iterator[Driven]:
     """A writer with a lease, whose volume has two versions; and a fork of the second."""
     driven = Driven.new(tmp_path, store, lease_seconds=30.0)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -18,13 +16,6 @@ from flyteplugins_vol.history.refs import move_ref, read_ref, ref_key
 from flyteplugins_vol.store.faulty import StoppedError
 from tests.driven import Driven
 from tests.history.world import World
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    world = World(tmp_path, monkeypatch)
-    yield world
-    world.close()
 
 
 def commits(world: World, volume: Driven, count: int, **apart: float) -> list[VersionRecord]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
@@ -23,23 +22,10 @@ from flyteplugins_vol.store.base import ObjectStore
 from flyteplugins_vol.store.container import INDEX, PACK, object_key
 from flyteplugins_vol.store.counting import Counting
 from flyteplugins_vol.store.faulty import Faulty
-from flyteplugins_vol.store.memory import MemoryStore
 from flyteplugins_vol.store.open import open_store
 from tests.driven import ME, Driven
 
 DEEP = pytest.mark.parametrize("deep", [False, True])
-
-
-@pytest.fixture
-def store() -> Faulty:
-    return Faulty(MemoryStore(f"memory://{uuid4().hex}"))
-
-
-@pytest.fixture
-def volume(tmp_path: Path, store: Faulty) -> Iterator[Driven]:
-    driven = Driven.new(tmp_path, store)
-    yield driven
-    driven.close()
 
 
 def noise(seed: int, size: int = 20_000) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from flyteplugins_vol.io import ROVolume, RWVolume, Volume
+from tests.io.two_mounts import Pair
 
 
 @dataclasses.dataclass
@@ -57,3 +59,15 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     yield world
     for handle in world.live:
         handle.abandon.sync()
+
+
+@pytest.fixture
+def no_open_files() -> Iterator[None]:
+    """Files of a failed test must not keep its mounts busy."""
+    yield
+    gc.collect()
+
+
+@pytest.fixture
+def pair(no_open_files: None, world: World) -> Pair:
+    return Pair(world)
