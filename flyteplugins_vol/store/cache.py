@@ -1,39 +1,25 @@
-"""The local cache of blocks: a sparse mirror of each pack, as it would be without compression.
+"""The local cache of blocks: a sparse mirror of each pack, as it would be without compression (`mirror`).
 
-A mirror keeps no book of what it holds. Before a block is first used through an open mirror, all of it is read and
-hashed; if the hash is right it is there, else it is fetched again. So a crash, a flipped bit, a hole and a block
-that another process wrote a moment ago are all one case, several processes share a cache and wait for nobody, and an
-evicted mirror can be deleted at any moment. What was verified is remembered as long as the mirror stays open.
-
-An index says where in the mirror a block is, and a stranger's index may lie: its bytes are right, its place is
-another block's. So whoever has verified a range holds a shared lock on it (`F_OFD_SETLK`, which ends with the open
-file), and nobody writes without an exclusive one. A block that finds its place taken stays in memory.
-
-Who fetches a range claims it first, by a lock as well, on bytes far behind all blocks: so of the processes that share a
-cache one makes the request, and the others find what it brought. Such a lock ends with its process, and nobody waits
-for it longer than `_CLAIM_SECONDS`: a claim saves requests, and nothing relies on it.
+Several processes share a cache and wait for nobody, and an evicted mirror can be deleted at any moment. A block that
+finds no place on disk, or its place taken, stays in memory; so does one on its way to a reader who goes through it.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import struct
 import threading
-import time
-from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, cast
 
-from blake3 import blake3
 from cachetools import Cache, LRUCache, TTLCache
 
 from flyteplugins_vol.errors import IndexDamagedError
-from flyteplugins_vol.portable import OPEN_FLAGS, allocated, fcntl, free_bytes, pread, private_directory
+from flyteplugins_vol.portable import allocated, free_bytes, pread, private_directory
 from flyteplugins_vol.store.base import Data
 from flyteplugins_vol.store.container import Entry, block_hash
-from flyteplugins_vol.store.direct import write_all
+from flyteplugins_vol.store.mirror import Mirror, open_mirror
 
 _OPEN_MIRRORS = 256
 _OVERFLOW = 32 << 20  # bytes kept in memory when the disk refuses a block
@@ -42,14 +28,7 @@ _PASSING_SECONDS = 30.0  # for which a block waits for its reader
 _RUN = 1 << 20  # bytes from which on small blocks are written together
 _TRIM_EVERY = 64 << 20  # bytes written between two looks at the size of the cache
 _RESERVE = 256 << 20  # bytes of the disk that the cache leaves free
-_FLOCK = struct.Struct("@hhqqi4x")  # struct flock of 64-bit Linux: type, whence, start, length, pid
-_OFD_SETLK: int | None = getattr(fcntl, "F_OFD_SETLK", None)  # Linux since 3.15; macOS has none
-_SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
 _WILL_NEED: int | None = getattr(os, "POSIX_FADV_WILLNEED", None) if hasattr(os, "posix_fadvise") else None
-_PIECE = 1 << 20  # bytes read at a time to hash them: memory that the allocator has at hand, unlike 4 MiB
-_CLAIMS = 1 << 62  # where the locks of claims begin; a mirror ends long before
-_CLAIM_SECONDS = 10.0  # a process that holds a claim for longer is stopped, or its store hangs
-_CLAIM_PAUSES = (0.001, 0.02)  # seconds between two looks at a claim: at first, and at most
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -68,7 +47,7 @@ class BlockCache:
         self._root = os.path.join(directory, "blocks")
         self._limit = limit
         self._lock = threading.Lock()
-        self._mirrors: LRUCache[str, _Mirror] = LRUCache(_OPEN_MIRRORS)
+        self._mirrors: LRUCache[str, Mirror] = LRUCache(_OPEN_MIRRORS)
         self._overflow: LRUCache[tuple[str, int], bytes] = LRUCache(_OVERFLOW, getsizeof=len)
         self._passing: TTLCache[tuple[str, int], Data] = TTLCache(_PASSING, _PASSING_SECONDS, getsizeof=_memory_of)
         self._written = 0
@@ -248,11 +227,11 @@ class BlockCache:
         with self._lock:
             return self._mirrors.get(pack) is mirror
 
-    def _mirror(self, pack: str, *, create: bool) -> _Mirror | None:
+    def _mirror(self, pack: str, *, create: bool) -> Mirror | None:
         with self._lock:
             mirror = self._mirrors.get(pack)
             if mirror is None or (create and mirror.deleted()):
-                mirror = _open_mirror(os.path.join(self._root, pack[:2], pack), create=create)
+                mirror = open_mirror(os.path.join(self._root, pack[:2], pack), create=create)
                 if mirror is not None:
                     self._mirrors[pack] = mirror
             return mirror
@@ -295,164 +274,8 @@ class BlockCache:
         return found
 
 
-class _Mirror:
-    """An open mirror and the ranges of it that were verified. Closed when nobody refers to it any more."""
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self._starts: list[int] = []
-        self._ends: list[int] = []
-        self._busy: list[tuple[int, int]] = []  # ranges that a thread writes, or looks at to hold them
-        self._lock = threading.Lock()
-
-    def deleted(self) -> bool:
-        """Whether another process has evicted it: what it takes now would be space that nobody counts."""
-        try:
-            return os.fstat(self.fd).st_nlink == 0
-        except OSError:  # ESTALE, of a network file system
-            return True
-
-    def write(self, at: int, data: Data, past_cache: bool) -> bool:
-        """Write verified bytes and hold them; False if somebody else holds some of their place, or is busy there."""
-        size = len(data)
-        with self._alone(at, size) as alone:
-            if not alone or not self._locked(fcntl.F_WRLCK, at, size):
-                return False
-            try:
-                write_all(self.fd, data, at, past_cache=past_cache)
-            except BaseException:
-                self._let_go(at, size)
-                raise
-            self._locked(fcntl.F_RDLCK, at, size)  # in one step: nobody gets in between
-            self.add(at, size)
-            return True
-
-    def adopt(self, at: int, size: int, digest: bytes) -> bool:
-        """Hold what is there if it has this hash: nobody changes it from then on."""
-        with self._alone(at, size) as alone:
-            if not alone or self._touches(at, size):
-                return self.has(at, size)
-            if self.next_data(at) >= at + size or not self._locked(fcntl.F_RDLCK, at, size):
-                return False
-            if self._hash(at, size) != digest:
-                self._let_go(at, size)
-                return False
-            self.add(at, size)
-            return True
-
-    def claim(self, start: int, end: int) -> bool:
-        """Whether the claim is granted in time. Not to other threads of this process: it is one holder."""
-        pause, longest = _CLAIM_PAUSES
-        deadline = time.monotonic() + _CLAIM_SECONDS
-        while not self._locked(fcntl.F_WRLCK, _CLAIMS + start, end - start):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(pause)
-            pause = min(pause * 2, longest)
-        return True
-
-    def unclaim(self, start: int, end: int) -> None:
-        self._locked(fcntl.F_UNLCK, _CLAIMS + start, end - start)
-
-    def has(self, at: int, size: int) -> bool:
-        with self._lock:
-            i = bisect_right(self._starts, at) - 1
-            return i >= 0 and self._ends[i] >= at + size
-
-    def add(self, at: int, size: int) -> None:
-        """Remember a verified range, joined with its neighbours: a whole pack is one range in the end."""
-        end = at + size
-        with self._lock:
-            first = bisect_right(self._starts, at)
-            if first and self._ends[first - 1] >= at:
-                first -= 1
-                at = self._starts[first]
-            last = first
-            while last < len(self._starts) and self._starts[last] <= end:
-                end = max(end, self._ends[last])
-                last += 1
-            self._starts[first:last] = [at]
-            self._ends[first:last] = [end]
-
-    @contextmanager
-    def _alone(self, at: int, size: int) -> Generator[bool]:
-        """Whether no other thread is at work there. To the kernel all threads of an open file are one holder."""
-        mine = (at, at + size)
-        with self._lock:
-            alone = all(end <= at or start >= at + size for start, end in self._busy)
-            if alone:
-                self._busy.append(mine)
-        try:
-            yield alone
-        finally:
-            if alone:
-                with self._lock:
-                    self._busy.remove(mine)
-
-    def next_data(self, at: int) -> int:
-        """Where the first byte from here on is that was ever written, as far as the file system can tell."""
-        if _SEEK_DATA is None:
-            return at
-        try:
-            return os.lseek(self.fd, at, _SEEK_DATA)
-        except OSError as error:
-            return _CLAIMS if error.errno == errno.ENXIO else at  # nothing follows; or it does not tell
-
-    def _hash(self, at: int, size: int) -> bytes:
-        """The hash of what is there; of nothing where the file ends before."""
-        hasher = blake3()
-        end = at + size
-        while at < end:
-            piece = pread(self.fd, min(_PIECE, end - at), at)
-            if not piece:
-                return b""
-            hasher.update(piece)
-            at += len(piece)
-        return hasher.digest()
-
-    def _touches(self, at: int, size: int) -> bool:
-        """Whether some of this range is held: an index that knows another block there contradicts itself."""
-        with self._lock:
-            i = bisect_right(self._starts, at + size - 1) - 1
-            return i >= 0 and self._ends[i] > at
-
-    def _let_go(self, at: int, size: int) -> None:
-        self._locked(fcntl.F_RDLCK if self._touches(at, size) else fcntl.F_UNLCK, at, size)
-
-    def _locked(self, kind: int, at: int, size: int) -> bool:
-        """Whether this open file has the lock now. Without such locks a mirror is one process's honour."""
-        if _OFD_SETLK is None:
-            return True
-        try:
-            fcntl.fcntl(self.fd, _OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, at, size, 0))
-        except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                return False
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # some network file systems have no locks
-                raise
-        return True
-
-    def __del__(self) -> None:
-        # By reference count: a thread in the middle of a pread keeps the descriptor alive, so no number is reused
-        # under its feet.
-        os.close(self.fd)
-
-
 # An LRU cache's own look-up makes what it finds the most recent; a look at all of them must not.
-_peek = cast("Callable[[LRUCache[str, _Mirror], str], _Mirror]", Cache.__getitem__)  # pyright: ignore[reportUnknownMemberType]
-
-
-def _open_mirror(path: str, *, create: bool) -> _Mirror | None:
-    flags = os.O_RDWR | OPEN_FLAGS | (os.O_CREAT if create else 0)
-    try:
-        fd = os.open(path, flags, 0o600)
-    except FileNotFoundError:
-        if not create:
-            return None
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        fd = os.open(path, flags, 0o600)
-    os.utime(path)
-    return _Mirror(fd)
+_peek = cast("Callable[[LRUCache[str, Mirror], str], Mirror]", Cache.__getitem__)  # pyright: ignore[reportUnknownMemberType]
 
 
 def _memory_of(block: Data) -> int:

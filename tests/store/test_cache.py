@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from flyteplugins_vol.store import cache as cache_module
+from flyteplugins_vol.store import mirror as mirror_module
 from flyteplugins_vol.store.cache import BlockCache, BlockRef
 from flyteplugins_vol.store.container import PLAIN, Entry, block_hash
 
@@ -277,7 +278,7 @@ def _claim_and_say_so(directory: str, pipe: Any) -> None:
 def test_nobody_waits_for_ever_for_a_process_that_is_stopped(
     cache: BlockCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache_module, "_CLAIM_SECONDS", 0.05)
+    monkeypatch.setattr(mirror_module, "_CLAIM_SECONDS", 0.05)
     stopped = BlockCache(str(tmp_path))
     with stopped.claim(PACKS[0], 0, 10_000):
         with cache.claim(PACKS[0], 0, 10_000):
