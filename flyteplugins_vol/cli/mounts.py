@@ -116,9 +116,18 @@ def umount(
         if discard:
             found.abandon()
         else:
-            found.unmount(keep=found.writable and no_commit)
+            version = _unmounted(options, found, keep=found.writable and no_commit) or version
     wire = {"mount_path": found.path, "version": None if version is None else version_wire(version)}
     options.output.result(wire, str(version.locator) if version is not None else "")
+
+
+def _unmounted(options: Options, found: LiveMount, *, keep: bool) -> ROVolume | None:
+    """End a mount; the last version of one that published."""
+    answer = found.unmount(keep=keep)
+    if answer.get("busy"):
+        options.output.note("it was in use: what programs still write to its files is lost")
+    record = answer.get("record")
+    return None if record is None else ROVolume.of(VersionRecord.from_wire(record), None)
 
 
 @click.command(short_help="Publish a live mount as a new version.")

@@ -41,13 +41,9 @@ def new(options: Options, name: str, message: str | None, if_missing: bool) -> N
     """
     check_name(name)
     with opened_store(options.store) as store:
-        there = find_volumes(store, name)
-        if there and not if_missing:
-            raise ExistsError(
-                f"there is a volume {name!r} in {store.url}: {there[0]}",
-                hint="--if-missing takes it as it is; or choose another name",
-            )
-        if there:
+        if not if_missing:
+            _check_free(store, name, "--if-missing takes it as it is; or choose another name")
+        if find_volumes(store, name):
             version = version_at(str(volume_at(store, name)), options.store)
         else:
             version = Volume.new(name, store.url).finalize.sync(message)
@@ -155,8 +151,18 @@ def fork(options: Options, volume: str, name: str | None, message: str | None) -
     flytevol fork s3://bucket/volumes/…/versions/….json
     """
     parent = version_at(volume, options.store)
+    if name is not None:
+        with opened_store(parent.store) as store:
+            _check_free(store, name)
     made = parent.fork.sync(name or fork_name(parent.name)).finalize.sync(message)
     options.output.result(version_wire(made), str(made.locator))
+
+
+def _check_free(store: ObjectStore, name: str, hint: str = "choose another name") -> None:
+    """With two volumes of a name, every use of the name would be refused."""
+    there = find_volumes(store, check_name(name))
+    if there:
+        raise ExistsError(f"there is a volume {name!r} in {store.url}: {there[0]}", hint=hint)
 
 
 def _ask(yes: bool, question: str) -> None:

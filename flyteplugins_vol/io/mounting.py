@@ -158,14 +158,19 @@ class Mounting:
     def read_only(self) -> bool:
         return self.client.spec.read_only
 
-    def end(self, *, keep: bool, abandon: bool = False) -> None:
-        """Unmount. Idempotent. Unless ``keep``, the workspace's directory goes as well."""
+    def end(self, *, keep: bool, abandon: bool = False) -> dict[str, Any]:
+        """Unmount; what `MountClient.unmount` tells. Idempotent.
+
+        Unless something is kept, the workspace's directory goes as well.
+        """
+        answer: dict[str, Any] = {}
         if abandon:
             self.client.abandon()
         else:
-            self.client.unmount(keep)
-        if not keep:
+            answer = self.client.unmount(keep)
+        if abandon or answer.get("kept") is False:  # of a daemon that died there is no answer, and perhaps data
             shutil.rmtree(self.client.spec.meta_dir, ignore_errors=True)
+        return answer
 
     def forget(self) -> None:
         """Of a mount that ended by itself: free its path for the next one. What was written stays for a resume."""

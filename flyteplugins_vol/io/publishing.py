@@ -72,7 +72,10 @@ class Publishing(WriteFiles, Mountable):
                 self._check_alive(self._mounting)
                 final = self._do_commit(message, progress=progress)
             if self._mounting is not None:
-                self._mounting.end(keep=False)
+                wire = self._mounting.end(keep=False).get("record")
+                if wire is not None:  # of a version with what was written while this one was published
+                    self._record = record = VersionRecord.from_wire(wire)
+                    final = self._published(record)
             self._access.close()
             self._final = final
             return final

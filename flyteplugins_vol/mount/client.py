@@ -115,9 +115,16 @@ class MountClient:
     def status(self) -> dict[str, Any]:
         return self._ask({"request": "status"}, None, _STATUS_SECONDS)
 
-    def unmount(self, keep: bool = True) -> None:
-        """Unmount, end the daemon and reap it. ``keep``: what is not committed stays for a resume. Idempotent."""
-        self._end({"request": "unmount", "keep": keep})
+    def unmount(self, keep: bool = True) -> dict[str, Any]:
+        """Unmount, end the daemon and reap it. Idempotent.
+
+        ``keep``: what is not committed stays for a resume. Else what was written since the last commit is committed, so
+        that nothing is dropped which was answered with success; raises as `commit`, and then it is kept as well.
+
+        Returns what the daemon said: ``kept``; ``record``, of the last version, where it was not; ``busy`` if
+        programs had files open. Nothing if it had ended already.
+        """
+        return self._end({"request": "unmount", "keep": keep})
 
     def leave(self) -> None:
         """Unmount because this process ends: a mount with autocommit publishes first, any other keeps. Idempotent."""
@@ -148,19 +155,23 @@ class MountClient:
                 ) from None
             raise self._failure("has died") from None
 
-    def _end(self, message: Mapping[str, Any]) -> None:
+    def _end(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """An orderly end; by force if the daemon is not able to. Whoever comes second waits for the first."""
         if os.getpid() != self._owner:
             raise NotMountedError("a forked child cannot end its parent's mount", hint="end it in the parent")
         first, self._over = not self._over, True
         patience = _END_SECONDS
-        if first or message["request"] == "abandon":
-            with suppress(DaemonGone):  # ended, or ending, by itself
-                try:
-                    request(self._control, message, None, _END_SECONDS)
-                except TimeoutError:
-                    patience = 0
-        self._clean_up(patience)
+        answer: dict[str, Any] = {}
+        try:
+            if first or message["request"] == "abandon":
+                with suppress(DaemonGone):  # ended, or ending, by itself
+                    try:
+                        answer = request(self._control, message, None, _END_SECONDS)
+                    except TimeoutError:
+                        patience = 0
+        finally:
+            self._clean_up(patience)
+        return answer
 
     def _clean_up(self, patience: float) -> None:
         """Leave no process and no mount, whatever state they are in; the daemon has ``patience`` seconds to end."""

@@ -49,6 +49,14 @@ class Commits:
             self._seen_changes = changes
             return record
 
+    async def commit_rest(self) -> dict[str, Any]:
+        """Publish what was written since the last commit, if anything was; the record of the last version then.
+
+        When the kernel asks nothing any more: what it had was handed over. Raises as `commit`.
+        """
+        async with self._one_at_a_time:
+            return await trio.to_thread.run_sync(self._commit, None, _unheard, abandon_on_cancel=True)
+
     async def commit_changes(self, message: str) -> None:
         """Commit if there was any change since the last commit; a failure is only logged.
 

@@ -5,12 +5,15 @@ Main thread: trio, with the control socket, uploads, autocommit, signals and an 
 
 | cause                           | what is not committed                               |
 |---------------------------------|-----------------------------------------------------|
-| request ``unmount``             | kept for a resume, or dropped with ``keep: false``  |
+| request ``unmount``             | kept for a resume; with ``keep: false`` committed   |
 | request ``unmount`` at exit     | committed if the mount has autocommit; else kept    |
 | request ``abandon``             | dropped, without waiting for anything               |
 | SIGTERM, SIGINT                 | committed if the mount has autocommit; else kept    |
 | the client process is gone      | committed if the mount has autocommit; else kept    |
 | unmounted from outside          | kept                                                |
+
+With ``keep: false`` the client has committed before. What programs wrote since then was answered with success, so it is
+committed as well, once nobody can write any more.
 
 A commit that takes longer than `COMMIT_SECONDS` is left: what was written is kept then. In all, an end takes at most
 `GENTLE_SECONDS`, and seconds more where the store hangs, of the 30 s that Kubernetes gives after its SIGTERM.
@@ -27,7 +30,7 @@ import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn, TypeVar, cast
 
 import trio
@@ -120,6 +123,7 @@ class Ending:
     why: str
     keep: bool = True  # what is not committed stays, for the next mount to resume
     flush: bool = True  # the kernel's dirty pages are wanted first
+    rest: bool = False  # what was written up to the very end is to be in a version, or else is kept
     commit: bool = False
     gentle: bool = True  # wait for what is under way
 
@@ -135,6 +139,8 @@ class Daemon:
         self._to_end = trio.Event()
         self._ended = trio.Event()
         self._gentle = trio.CancelScope()
+        self._outcome: dict[str, Any] = {}
+        self._failure: VolumeError | None = None
         self._uploader: Uploader | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._kernel = KernelThread(spec, open_session, progress=handshake.progress, staged=self._staged)
@@ -247,9 +253,12 @@ class Daemon:
         if not isinstance(keep, bool):
             raise UsageError("an unmount says whether to keep what is not committed: true or false")
         commit = self._spec.autocommits and keep and request.get("exit") is True
-        self._end_soon(Ending("unmount was asked for", keep=keep, flush=keep, commit=commit))
+        rest = not keep and not self._spec.read_only
+        self._end_soon(Ending("unmount was asked for", keep=keep, commit=commit, rest=rest))
         await self._ended.wait()
-        return {}
+        if self._failure is not None:
+            raise self._failure
+        return self._outcome
 
     async def _abandon(self, _: Mapping[str, Any], __: Progress) -> dict[str, Any]:
         self._end_soon(Ending("abandon was asked for", keep=False, flush=False, gentle=False))
@@ -303,6 +312,13 @@ class Daemon:
         with trio.fail_after(_HARD_SECONDS):
             await _in_thread(self._kernel.stop)
             await _done(self._kernel.ended)
+        ending = self._ending
+        if ending.rest and self._kernel.ended.exception() is None:
+            kept = await self._commit_rest(ending)
+            if self._ending is ending:  # nobody has abandoned it meanwhile
+                self._ending = kept
+        self._outcome["kept"] = self._ending.keep
+        with trio.fail_after(_HARD_SECONDS):
             if self._kernel.ended.exception() is None:
                 await _in_thread(self._kernel.finish, _closing(self._ending))
 
@@ -320,8 +336,22 @@ class Daemon:
             await _in_thread(kernel_mounts.unmount, self._spec.mount_path)
         except OSError as error:
             log.info("in use (%s): the mount is detached", error)
+            self._outcome["busy"] = True
             if ending.flush:
                 await self._flush()
+
+    async def _commit_rest(self, ending: Ending) -> Ending:
+        """Publish what came after the client's commit. Nobody is answered any more, so nothing comes after this."""
+        with trio.move_on_after(COMMIT_SECONDS):
+            try:
+                record = await self._commits.commit_rest()
+            except VolumeError as error:
+                self._failure = error
+            else:
+                self._outcome["record"] = record
+                return ending
+        log.error("what was written after the last commit is in no version, and kept")
+        return replace(ending, keep=True)
 
     async def _flush(self) -> None:
         try:

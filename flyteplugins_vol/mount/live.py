@@ -45,9 +45,9 @@ class LiveMount:
         """Have a read-only mount show the version at a locator, or the newest; its record on the wire."""
         return request(self.control, {"request": "refresh", "to": to}, None, None)
 
-    def unmount(self, *, keep: bool) -> None:
-        """End it. ``keep``: what is not committed stays on local disk for the next mount."""
-        request(self.control, {"request": "unmount", "keep": keep}, None, None)
+    def unmount(self, *, keep: bool) -> dict[str, Any]:
+        """End it. ``keep``: what is not committed stays on local disk for the next mount. As `MountClient.unmount`."""
+        return request(self.control, {"request": "unmount", "keep": keep}, None, None)
 
     def abandon(self) -> None:
         """End it, and drop what is not committed."""

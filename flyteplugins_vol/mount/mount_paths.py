@@ -125,9 +125,14 @@ def _make(path: str) -> bool:
         return True
     except FileExistsError:
         return False
-    except FileNotFoundError:
-        with suppress(FileExistsError):
-            os.makedirs(os.path.dirname(path), exist_ok=True)
+    except FileNotFoundError as error:
+        parent = os.path.dirname(path)
+        if os.path.isdir(parent):  # and yet nothing can be made there: /proc, for one
+            raise _refused(path, error) from None
+        try:
+            os.makedirs(parent, exist_ok=True)
+        except OSError as why:
+            raise _refused(path, why) from None
         return _make(path)
     except OSError as error:
         raise _refused(path, error) from None

@@ -275,3 +275,8 @@ def test_a_hash_that_begins_with_decimal_digits_is_no_number_only() -> None:
     assert [text for text in ("805284", "1", "0001", "2", "0", "805285") if _is_meant(locator, text)] == [
         "805284", "1", "0001"
     ]  # fmt: skip
+
+
+def test_a_fork_takes_no_name_that_is_taken(cli: Cli, data: str) -> None:
+    assert "there is a volume 'data'" in cli("fork", "data", "--name", "data", code=4).err
+    assert cli("ls", "data").lines  # the name still means one volume

@@ -161,3 +161,9 @@ def test_names_in_the_kernels_list_of_mounts(tmp_path: Path, name: str) -> None:
     assert kernel_mounts.mount_at(str(path)) is None
     with pytest.raises(OSError):
         kernel_mounts.unmount(str(path))
+
+
+@pytest.mark.parametrize("path", ["/proc/nothing-here", "/proc/nothing-here/below"])
+def test_where_no_directory_can_be_made_it_says_so(path: str) -> None:
+    with pytest.raises(MountPathError, match="cannot be used"):
+        claim(path, volume_name="data", home="/")
