@@ -35,7 +35,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import trio
 
-from flyteplugins_vol.errors import MountFailedError, UsageError, VolumeError
+from flyteplugins_vol.errors import CommitError, MountFailedError, UsageError, VolumeError
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount import control, kernel_mounts, logs, memory, workspace_lock
 from flyteplugins_vol.mount.commits import Commits
@@ -342,12 +342,17 @@ class Daemon:
 
     async def _commit_rest(self, ending: Ending) -> Ending:
         """Publish what came after the client's commit. Nobody is answered any more, so nothing comes after this."""
+        self._failure = CommitError(
+            f"what was written after the last commit could not be published within {COMMIT_SECONDS:.0f} s",
+            hint="it is kept: mount the volume again, or `flytevol recover`",
+        )
         with trio.move_on_after(COMMIT_SECONDS):
             try:
                 record = await self._commits.commit_rest()
             except VolumeError as error:
                 self._failure = error
             else:
+                self._failure = None
                 self._outcome["record"] = record
                 return ending
         log.error("what was written after the last commit is in no version, and kept")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flyteplugins_vol.errors import VolumeError
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.io import RWVolume
 from flyteplugins_vol.mount.live import live_mounts
@@ -83,5 +84,22 @@ def test_what_a_daemon_leaves_that_was_killed_in_the_end_is_kept(world: World) -
     client = volume._mounting.client
     client._daemon.kill()
     assert volume._mounting.end(keep=False) == {}
+    (left,) = RWVolume.recoverable(str(world.path("cache")))
+    assert left.commit.sync().read_bytes.sync("/file") == b"second"
+
+
+def test_what_the_store_refuses_in_the_end_is_kept(world: World) -> None:
+    volume = world.new()
+    path = volume.mount.sync(timeout=5)
+    (path / "file").write_bytes(b"first")
+    volume.commit.sync()
+    (path / "file").write_bytes(b"second")
+    store, away = world.path("store"), world.path("away")
+    store.rename(away)
+    store.write_text("no directory")
+    with pytest.raises(VolumeError):
+        volume._mounting.end(keep=False)
+    store.unlink()
+    away.rename(store)
     (left,) = RWVolume.recoverable(str(world.path("cache")))
     assert left.commit.sync().read_bytes.sync("/file") == b"second"
