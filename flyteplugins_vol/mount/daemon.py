@@ -152,7 +152,7 @@ class Daemon:
             nursery.start_soon(self._watch_client)
             self._kernel.start()
             unable = await self._mount()
-            if unable is None:
+            if _has_succeeded(self._kernel.mounted):  # also one that is to end before anybody heard of it: see `_serve`
                 await self._serve(nursery, self._kernel.mounted.result())
             nursery.cancel_scope.cancel()
         if unable is not None:  # raised out here as itself: a nursery would wrap it in a group
@@ -171,6 +171,8 @@ class Daemon:
                 await _in_thread(os.stat, self._spec.mount_path)  # through the kernel and back
             nursery.cancel_scope.cancel()
         if self._ending is not None:
+            if not self._kernel.mounted.cancel():
+                await _done(self._kernel.mounted)  # too late: it answers, or has failed
             return MountFailedError(f"stopped before the volume was mounted: {self._ending.why}")
         gc.collect()
         gc.freeze()  # what is loaded by now stays; no later collection need look at it
@@ -181,6 +183,9 @@ class Daemon:
             self._uploader = Uploader(session.sealer, self._spec.max_uploads)
         self._commits = Commits(self._kernel, session, self._uploader)
         self._refreshes = Refreshes(self._kernel, session, self._spec)
+        if self._ending is not None:  # programs have seen the mount, and what they wrote was answered with success
+            await self._end()
+            return
         self._start_background(nursery)
         nursery.start_soon(memory.give_back_when_quiet, session.let_go)
         nursery.start_soon(_at_times, session.follow_evictions)
@@ -387,6 +392,10 @@ async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
 
 async def _in_thread(function: Callable[..., T], *args: Any) -> T:
     return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
+
+
+def _has_succeeded(future: Future[Any]) -> bool:
+    return future.done() and not future.cancelled() and future.exception() is None
 
 
 async def _done(future: Future[Any]) -> None:

@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 class KernelThread:
     """One mount. ``mounted`` is done when it can be used, or has the reason why not; ``ended`` when it is no more.
 
+    ``mounted`` can be cancelled up to the moment from which requests are answered: none is then.
     ``ended`` comes with `stop`, with an unmount from outside, or with an error that the thread did not survive.
     """
 
@@ -108,7 +109,8 @@ class KernelThread:
                 self._session.close(True)
                 raise
         except BaseException as error:
-            self.mounted.set_exception(error)
+            if self.mounted.set_running_or_notify_cancel():
+                self.mounted.set_exception(error)
             return
         try:
             self._scheduler.run(self._serve())
@@ -134,6 +136,8 @@ class KernelThread:
         self._connected = True
 
     async def _serve(self) -> None:
+        if not self.mounted.set_running_or_notify_cancel():
+            return
         self.mounted.set_result(self._session)
         await self._driver.serve()
         self._disconnect()

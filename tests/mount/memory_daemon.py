@@ -113,6 +113,8 @@ class MemorySession:
             os.abort()
         if "fail" in options:
             raise errors.from_wire({"kind": options["fail"], "message": "as asked", "hint": "do not ask"})
+        if "slow-look" in options:
+            _hang_when_looking_at(spec.mount_path)
         if "hang" in options:
             threading.Event().wait()
         self._hang_in_commit = "hang-in-commit" in options
@@ -172,6 +174,18 @@ class MemorySession:
         """Also of what has no name any more."""
         workspace = self.workspace
         return {ino: base64.b64encode(data).decode() for ino, data in workspace.content.items() if len(data) < 1 << 20}
+
+
+def _hang_when_looking_at(path: str) -> None:
+    """The mount is there for all to see, and the daemon is not ready: it never comes back from its own first look."""
+    stat_of = os.stat
+
+    def look(at: Any, **options: Any) -> os.stat_result:
+        if at == path:
+            threading.Event().wait()
+        return stat_of(at, **options)
+
+    os.stat = look
 
 
 def _named(tree: Mapping[bytes, bytes | None]) -> dict[str, str | None]:

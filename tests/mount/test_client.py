@@ -365,6 +365,14 @@ print(client.status()["pid"], flush=True)
 {then}
 """
 
+ONLY_SPAWN = """
+import sys
+sys.path.insert(0, {repository!r})
+from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.mount.client import MountClient
+MountClient.spawn(MountSpec.from_wire({spec!r}), daemon={daemon!r})
+"""
+
 
 class Client:
     """A client in a process of its own."""
@@ -427,6 +435,24 @@ def test_a_client_that_is_killed_with_an_open_file_keeps_what_it_wrote(spec: Mou
     client.process.kill()
     client.wait()
     client.assert_nothing_left()
+
+
+@pytest.mark.parametrize("autocommit", [None, 3600.0])
+def test_a_client_that_is_killed_before_the_mount_is_ready_keeps_what_others_wrote(
+    spec: MountSpec, autocommit: float | None
+) -> None:
+    spec = replace(spec, autocommit=autocommit, store_options={"slow-look": 1})
+    client = subprocess.Popen(
+        [sys.executable, "-c", ONLY_SPAWN.format(repository=str(REPOSITORY), spec=spec.to_wire(), daemon=MEMORY_DAEMON)]
+    )
+    until(lambda: kernel_mounts.mount_at(spec.mount_path) is not None)
+    Path(spec.mount_path, "file").write_text("hello")
+    client.kill()
+    client.wait()
+    until(lambda: Path(spec.meta_dir, "closed").exists())
+    assert Path(spec.meta_dir, "closed").read_text() == "keep=True"
+    until(lambda: kernel_mounts.mount_at(spec.mount_path) is None)
+    assert Path(spec.meta_dir, "commit-1.json").exists() == (autocommit is not None)
 
 
 def test_ctrl_c_in_the_terminal_reaches_the_client_only(spec: MountSpec) -> None:
