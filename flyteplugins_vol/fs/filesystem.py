@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
-from collections.abc import Generator, Mapping
+import threading
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from typing import Any, cast
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from fsspec.spec import AbstractFileSystem  # pyright: ignore[reportMissingTypeStubs]
 from fsspec.transaction import Transaction  # pyright: ignore[reportMissingTypeStubs]
 
-from flyteplugins_vol.errors import UsageError
+from flyteplugins_vol.errors import HandleClosedError, UsageError
 from flyteplugins_vol.fs import urls
 from flyteplugins_vol.fs.writing import NewFile, changed_file
 from flyteplugins_vol.io import ROVolume, RWVolume, StoreOptions, Volume
@@ -24,6 +26,20 @@ from flyteplugins_vol.io.info import FileInfo
 _BLOCK = 1 << 20  # bytes read ahead of a reader who asks for less
 
 Info = dict[str, Any]
+T = TypeVar("T")
+P = ParamSpec("P")
+Change = Callable[Concatenate["VolumeFileSystem", P], T]
+
+
+def _in_turn(change: Change[P, T]) -> Change[P, T]:
+    """One change at a time, of whatever thread: what publishes closes the handle, and with it what others wrote."""
+
+    @functools.wraps(change)
+    def wait(self: VolumeFileSystem, *args: P.args, **options: P.kwargs) -> T:
+        with self.turn:
+            return change(self, *args, **options)
+
+    return wait
 
 
 class _OneVersion(Transaction):
@@ -47,6 +63,8 @@ class VolumeFileSystem(AbstractFileSystem):
     (``with fs.transaction:``) publishes a version; with ``publish=False``, `commit` does. A handle (better by `of`):
     what is written becomes a version by its own ``commit`` or ``finalize``.
     ``create``: make a volume of that name if there is none. ``message``: of the versions that are published.
+
+    Threads may share one: changes take turns, and whoever reads goes on at the version that another has published.
     """
 
     protocol = urls.PROTOCOL
@@ -78,6 +96,8 @@ class VolumeFileSystem(AbstractFileSystem):
         self._message = message
         self._publishes = isinstance(volume, str) if publish is None else publish
         self._held_back = 0
+        self._written = False  # through the handle: it holds the volume against other writers
+        self.turn = threading.RLock()
         self.open_files = 0
         self._opened: Volume | None = volume if isinstance(volume, Volume) else None
 
@@ -89,16 +109,29 @@ class VolumeFileSystem(AbstractFileSystem):
     @property
     def volume(self) -> Volume:
         """The handle behind it."""
-        if self._opened is None:
-            address = str(self._given)
-            if address.endswith(".json") or "://" in address:
-                self._opened = Volume.from_locator.sync(address, store_options=self._store_options)
-            else:
-                self._opened = Volume.from_name.sync(
-                    address, self._store, create_if_missing=self._create, store_options=self._store_options
-                )
-        return self._opened
+        with self.turn:
+            if self._opened is None:
+                self._opened = self._open_volume(str(self._given))
+            return self._opened
 
+    def _open_volume(self, address: str) -> Volume:
+        if address.endswith(".json") or "://" in address:
+            return Volume.from_locator.sync(address, store_options=self._store_options)
+        return Volume.from_name.sync(
+            address, self._store, create_if_missing=self._create, store_options=self._store_options
+        )
+
+    def _look(self, ask: Callable[[Volume], T]) -> T:
+        """What the handle says. Another thread may let go of it meanwhile: then what the next one says."""
+        while True:
+            volume = self.volume
+            try:
+                return ask(volume)
+            except HandleClosedError:
+                if volume is self.volume:
+                    raise
+
+    @_in_turn
     def commit(self, message: str | None = None) -> ROVolume | None:
         """Publish what was written as a version; None if nothing was."""
         volume = self.writable()
@@ -109,25 +142,29 @@ class VolumeFileSystem(AbstractFileSystem):
     @contextmanager
     def one_version(self) -> Generator[None, None, None]:
         """What is written inside is published once, after it; what a body wrote that raises, goes with what follows."""
-        with self.held_back():
-            yield
-        self.written()
+        with self.turn:
+            with self.held_back():
+                yield
+            self.written()
 
     @contextmanager
     def held_back(self) -> Generator[None, None, None]:
         """Nothing is published inside."""
-        self._held_back += 1
-        try:
-            yield
-        finally:
-            self._held_back -= 1
+        with self.turn:
+            self._held_back += 1
+            try:
+                yield
+            finally:
+                self._held_back -= 1
 
+    @_in_turn
     def written(self) -> None:
         """Something was changed: publish it, unless more is to come."""
         if self._publishes and not (self._held_back or self._intrans or self.open_files):
             self.commit()
             self._let_go()
 
+    @_in_turn
     def drop(self) -> None:
         """What was written and is in no version is gone, if this file system publishes by itself."""
         if self._publishes and not self.open_files:
@@ -172,13 +209,14 @@ class VolumeFileSystem(AbstractFileSystem):
 
     def info(self, path: str, **_: Any) -> Info:
         name, inside = self._strip_protocol(path), self._inside(path)
-        return self._info(name, inside, self.volume.stat.sync(inside, follow_symlinks=False))
+        return self._info(name, inside, self._look(lambda volume: volume.stat.sync(inside, follow_symlinks=False)))
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
-        volume = urls.split(path).volume  # the names have it if the path had it
+        prefix = urls.split(path).volume  # the names have it if the path had it
+        inside = self._inside(path)
         found = [
-            self._info(urls.Parts(volume, info.path.strip("/")).name, info.path, info)
-            for info in self.volume.ls.sync(self._inside(path))
+            self._info(urls.Parts(prefix, info.path.strip("/")).name, info.path, info)
+            for info in self._look(lambda volume: volume.ls.sync(inside))
         ]
         return found if detail else [info["name"] for info in found]
 
@@ -216,54 +254,64 @@ class VolumeFileSystem(AbstractFileSystem):
                 todo.extend((paths[name], level + 1, None) for name in reversed(list(found[1])) if name in paths)
 
     def exists(self, path: str, **_: Any) -> bool:
-        return self.volume.exists.sync(self._inside(path))
+        inside = self._inside(path)
+        return self._look(lambda volume: volume.exists.sync(inside))
 
     def created(self, path: str) -> datetime:
-        return _time(self.volume.stat.sync(self._inside(path)).ctime)
+        return _time(self._stat(self._inside(path)).ctime)
 
     def modified(self, path: str) -> datetime:
-        return _time(self.volume.stat.sync(self._inside(path)).mtime)
+        return _time(self._stat(self._inside(path)).mtime)
 
     def ukey(self, path: str) -> str:
-        info = self.volume.stat.sync(self._inside(path))
+        info = self._stat(self._inside(path))
         return f"{self.volume.version}-{info.ino}-{info.size}-{info.mtime}-{info.ctime}"
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
         inside = self._inside(path)
         first, size = start or 0, None
         if first < 0 or end is not None:
-            length = self.volume.stat.sync(inside).size
+            length = self._stat(inside).size
             first = max(0, length + first) if first < 0 else first
             stop = length if end is None else end + length if end < 0 else end
             size = max(0, stop - first)
-        return self.volume.read_bytes.sync(inside, offset=first, size=size)
+        return self._look(lambda volume: volume.read_bytes.sync(inside, offset=first, size=size))
+
+    def _stat(self, inside: str) -> FileInfo:
+        return self._look(lambda volume: volume.stat.sync(inside))
 
     def invalidate_cache(self, path: str | None = None) -> None:
         """A name's newest version is looked up again, unless something was written that is in none."""
-        if not getattr(self._opened, "has_changes", False):
-            self._let_go()
+        with self.turn:
+            if not (self.open_files or getattr(self._opened, "has_changes", False)):
+                self._let_go()
         super().invalidate_cache(path)
 
     # -- changing --------------------------------------------------------------------------------------------------
 
+    @_in_turn
     def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
         """Published with the next file: directories alone are no version."""
         self.writable().mkdir.sync(self._inside(path), parents=create_parents)
 
+    @_in_turn
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         volume = self.writable()
         if not (exist_ok and self.isdir(path)):
             volume.mkdir.sync(self._inside(path), parents=True, exist_ok=exist_ok)
 
+    @_in_turn
     def rmdir(self, path: str) -> None:
         if not self.isdir(path):
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         self._rm(path)
 
+    @_in_turn
     def _rm(self, path: str) -> None:
         self.writable().remove.sync(self._inside(path))
         self.written()
 
+    @_in_turn
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         with self.one_version():
             if maxdepth is not None:
@@ -273,6 +321,7 @@ class VolumeFileSystem(AbstractFileSystem):
             for one in paths:
                 self.writable().remove.sync(self._inside(one), recursive=recursive)
 
+    @_in_turn
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
         with self.one_version():
             if self.isdir(path1):
@@ -282,6 +331,7 @@ class VolumeFileSystem(AbstractFileSystem):
             self._make_parent(target)
             self.writable().copy.sync(self._inside(path1), target, force=True)
 
+    @_in_turn
     def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any) -> None:
         with self.one_version():
             if not isinstance(path1, str) or not self.isfile(path1):
@@ -293,10 +343,12 @@ class VolumeFileSystem(AbstractFileSystem):
             self._make_parent(target)
             self.writable().rename.sync(source, target, force=True)
 
+    @_in_turn
     def touch(self, path: str, truncate: bool = True, **_: Any) -> None:
         data = b"" if truncate or not self.exists(path) else self.cat_file(path)
         self.pipe_file(path, data)
 
+    @_in_turn
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
         inside = self._inside(path)
         volume = self.writable()
@@ -325,7 +377,11 @@ class VolumeFileSystem(AbstractFileSystem):
         inside = self._inside(path)
         size = block_size if isinstance(block_size, int) and block_size > 0 else _BLOCK
         if mode == "rb":
-            return self.volume.open.sync(inside, "rb", buffering=size)
+            return self._look(lambda volume: volume.open.sync(inside, "rb", buffering=size))
+        return self._open_to_write(path, mode, inside, size, autocommit)
+
+    @_in_turn
+    def _open_to_write(self, path: str, mode: str, inside: str, size: int, autocommit: bool) -> Any:
         volume = self.writable()
         if mode == "xb" and volume.exists.sync(inside):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
@@ -334,6 +390,7 @@ class VolumeFileSystem(AbstractFileSystem):
             return NewFile(self, volume, inside, size, autocommit=autocommit)
         return changed_file(self, volume.open.sync(inside, mode, buffering=size))
 
+    @_in_turn
     def writable(self) -> RWVolume:
         """The handle, to write. One of a name that publishes by itself begins at the newest version."""
         if self._publishes and not self.open_files and not getattr(self._opened, "has_changes", False):
@@ -341,13 +398,15 @@ class VolumeFileSystem(AbstractFileSystem):
         volume = self.volume
         if not isinstance(volume, RWVolume):
             raise OSError(errno.EROFS, "a version is read-only: fork it, or name the volume, to write")
+        self._written = True
         return volume
 
     def _let_go(self) -> None:
-        """Forget the handle that was opened by a name."""
+        """Forget the handle that was opened by a name; files that are open in one that was only read stay so."""
         if self._opened is not None and isinstance(self._given, str):
-            self._opened.close.sync()
-            self._opened = None
+            if self._written:
+                self._opened.close.sync()
+            self._opened, self._written = None, False
 
     def _make_parent(self, inside: str) -> None:
         parent = inside.rpartition("/")[0]
@@ -359,7 +418,7 @@ class VolumeFileSystem(AbstractFileSystem):
         found = info
         if info.is_symlink:  # as fsspec's local files: what it leads to, if it leads anywhere
             try:
-                found = self.volume.stat.sync(inside)
+                found = self._stat(inside)
             except OSError:
                 found = info
         made: Info = {

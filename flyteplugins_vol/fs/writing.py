@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import uuid
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, cast
 
 from flyteplugins_vol.io import RWVolume
@@ -16,6 +17,8 @@ class Owner(Protocol):
 
     open_files: int
 
+    @property
+    def turn(self) -> AbstractContextManager[Any]: ...
     def written(self) -> None: ...
 
 
@@ -38,17 +41,20 @@ class NewFile(io.BufferedWriter):
     def close(self) -> None:
         if self.closed:
             return
-        try:
-            super().close()
-        finally:
-            self._owner.open_files -= 1
-        if self._autocommit:
-            self.commit()
+        with self._owner.turn:
+            try:
+                super().close()
+            finally:
+                self._owner.open_files -= 1
+            if self._autocommit:
+                self.commit()
 
     def commit(self) -> None:
         """Take the name."""
-        if not self._settled:
-            self._settled = True
+        if self._settled:
+            return
+        self._settled = True
+        with self._owner.turn:
             self._volume.rename.sync(self._temporary, self.path, force=True)
             self._owner.written()
 
@@ -66,11 +72,12 @@ def changed_file(owner: Owner, file: Any) -> Any:
     def close(self: Any) -> None:
         if self.closed:
             return
-        try:
-            kind.close(self)
-        finally:
-            owner.open_files -= 1
-        owner.written()
+        with owner.turn:
+            try:
+                kind.close(self)
+            finally:
+                owner.open_files -= 1
+            owner.written()
 
     made = type(f"Changed{kind.__name__}", (kind,), {"close": close})(file.detach())
     owner.open_files += 1

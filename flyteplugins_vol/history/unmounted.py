@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -58,6 +59,8 @@ class Unmounted:
         self._pool: DaemonPool | None = None
         self._uploading = 0
         self._closed = False
+        self._users = 0
+        self._to_close = False
         self._changes = self._published = 0
         try:
             self.session = open_session(spec, self.call, LeaseWait(spec.volume_name))
@@ -108,6 +111,27 @@ class Unmounted:
         record = self.session.commit(message, self.call, self._freeze, self._thaw, progress or _ignore)
         self._published = changes
         return record
+
+    def used_by(self, user: object) -> None:
+        """As long as that object lives, `close_when_unused` waits."""
+        with self._lock:
+            self._users += 1
+        weakref.finalize(user, self._unused).atexit = False
+
+    def close_when_unused(self) -> None:
+        """Close it when the last user is gone, or now."""
+        with self._lock:
+            self._to_close = True
+            if self._users:
+                return
+        self.close()
+
+    def _unused(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users or not self._to_close:
+                return
+        self.close()
 
     def close(self) -> None:
         """Let go, and drop what was not committed. Idempotent."""

@@ -40,7 +40,11 @@ class Access:
         return Access()
 
     def open(self, owner: object, spec: MountSpec) -> Unmounted:
+        """Open a session instead of the one that there is. Files that are open in one that only reads stay so."""
         _ALL.add(self)
+        if self.session is not None and self.writer is None:
+            self.session.close_when_unused()
+            self.session = self._closer = None  # what it is left to closes it at the latest with the owner
         self.close()
         lock = None if spec.read_only else _WriterLock.held(spec)
         try:

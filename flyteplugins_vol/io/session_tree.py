@@ -32,6 +32,7 @@ class SessionTree:
         self._session = session
         self._workspace = session.workspace
         self._owner = owner  # closes the session when it goes: so it stays as long as a tree or a file is used
+        session.used_by(self)
         self._caller = Caller(getattr(os, "getuid", int)(), getattr(os, "getgid", int)(), _UMASK)
 
     def root(self) -> Node:
@@ -116,6 +117,7 @@ class _File(io.RawIOBase):
         self._flags = flags
         self._at = 0
         self._open = False
+        session.used_by(self)
         (session.change if self.writable() else session.call)(session.workspace.open, ino, flags)
         self._open = True
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import fsspec
 import pytest
@@ -140,6 +142,39 @@ def test_a_newer_version_is_seen_when_asked_for(volume: RWVolume, locator: str) 
     assert fs.exists("b.txt")
     fs.invalidate_cache()
     assert not fs.exists("b.txt")
+
+
+@pytest.mark.parametrize("publish", [True, False])
+def test_threads_that_write_and_read_at_once_lose_nothing(volume: RWVolume, locator: str, publish: bool) -> None:
+    fs = VolumeFileSystem("data", publish=publish)
+    start = Barrier(4)
+
+    def work(number: int) -> None:
+        start.wait(30)
+        for n in range(6):
+            fs.pipe_file(f"made/{number}/{n}", b"%d" % n)
+            assert fs.cat_file(f"made/{number}/{n}") == b"%d" % n
+            assert fs.cat_file("b.txt") == b"b"
+            with fs.open(f"made/{number}/{n}-opened", "wb") as file:
+                file.write(b"%d" % n)
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(work, number) for number in range(4)]:
+            done.result(60)
+    fs.commit()
+    fs.volume.close.sync()
+    found = VolumeFileSystem("data").find("made")
+    made = [f"made/{number}/{n}" for number in range(4) for n in range(6)]
+    assert sorted(found) == sorted([*made, *(f"{name}-opened" for name in made)])
+
+
+def test_a_file_that_is_read_stays_open_while_others_are_written(volume: RWVolume, locator: str) -> None:
+    fs = VolumeFileSystem("data")
+    with fs.open("dir/a.txt", block_size=1) as file:
+        assert file.read(2) == b"01"
+        fs.pipe_file("dir/a.txt", b"other")
+        assert file.read() == b"23456789"
+    assert fs.cat_file("dir/a.txt") == b"other"
 
 
 def test_symlinks(volume: RWVolume, tmp_path) -> None:

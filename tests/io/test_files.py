@@ -443,6 +443,24 @@ def test_nothing_is_left_behind(world: World) -> None:
     assert left == ["cache"]
 
 
+def test_a_file_that_is_read_stays_open_when_the_first_write_comes(world: World) -> None:
+    first = world.new("line")
+    first.write_bytes.sync("a", b"0123456789")
+    first.finalize.sync()
+    volume = Volume.from_name.sync("line", world.store)
+    with volume.open.sync("a", buffering=1) as file:
+        assert file.read(2) == b"01"
+        session = volume._access.session
+        assert session is not None
+        volume.write_bytes.sync("a", b"other")
+        assert file.read() == b"23456789"
+        assert volume.read_bytes.sync("a") == b"other"
+    assert not session._closed
+    del file
+    assert session._closed
+    volume.abandon.sync()
+
+
 def test_an_open_file_keeps_its_volume(world: World) -> None:
     volume = world.new()
     volume.write_bytes.sync("a", b"12345")
