@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,11 +22,16 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("FLYTE_VOL_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     yield tmp_path
+    deadline = time.monotonic() + 60
+    while (ending := _forgotten()) or fuse_mounts(tmp_path):
+        assert time.monotonic() < deadline, (ending, fuse_mounts(tmp_path))
+        time.sleep(0.05)
+
+
+def _forgotten() -> list[str]:
+    """Ends that are under way of volumes that a task forgot."""
     gc.collect()  # a handle that a task forgot may hang in a cycle of the event loop's
-    for thread in threading.enumerate():
-        if thread.name.startswith("end of "):  # of volumes that a task forgot
-            thread.join(20)
-    assert fuse_mounts(tmp_path) == []
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("end of ")]
 
 
 def versions_in(scratch: Path) -> list[Path]:

@@ -383,6 +383,9 @@ class BrowseScreen(Screen[None]):
             self._complain(error)
             return
         self.top.offline = error is not None
+        if error is None and self._offline_said:
+            # What they say is over, and they cover what there is.
+            self.app.clear_notifications()  # pyright: ignore[reportUnknownMemberType]
         if error is not None and not self._offline_said:
             self.notify(
                 f"{error.message}\nWhat is on this machine can be browsed; r asks the store again.",
