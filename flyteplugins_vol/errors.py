@@ -34,6 +34,7 @@
     ├── NewerFormatError            written by a newer release: upgrade
     ├── VersionNotFoundError        the locator's version was deleted, or never existed
     └── CommitError                 a commit did not happen; the mount lives on and the data is kept
+        └── LostWritesError         what programs wrote had no room on the local disk: their files are not whole
 
 Each class has a stable ``kind`` for programs and logs. ``hint`` says what a person does next. An error crosses
 from the daemon to its client by `to_wire` and `from_wire`, as itself.
@@ -191,6 +192,10 @@ class VersionNotFoundError(VolumeError):
 
 class CommitError(VolumeError):
     kind = "commit"
+
+
+class LostWritesError(CommitError):
+    kind = "lost-writes"
 
 
 def from_wire(wire: Any) -> VolumeError:

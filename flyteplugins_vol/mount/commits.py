@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from flyteplugins_vol.errors import CommitError, ConflictError, UsageError, VolumeError
+from flyteplugins_vol.errors import CommitError, ConflictError, LostWritesError, UsageError, VolumeError
 from flyteplugins_vol.mount.kernel_thread import KernelThread
 from flyteplugins_vol.mount.protocols import Progress, Session
 from flyteplugins_vol.mount.scheduler import SchedulerClosedError
@@ -18,6 +18,7 @@ from flyteplugins_vol.mount.uploads import Uploader
 log = logging.getLogger(__name__)
 
 _LOOK = 0.5  # seconds between two looks at how much was written
+_SHOWN = 5  # files that an error names
 
 
 class Commits:
@@ -48,6 +49,10 @@ class Commits:
                 record = await trio.to_thread.run_sync(self._commit, message, progress, abandon_on_cancel=True)
             self._seen_changes = changes
             return record
+
+    def accept_losses(self) -> None:
+        """Whoever asked for a commit was told that files are not whole: the next one publishes them as they are."""
+        self._kernel.call(self._kernel.operations.accept_losses)
 
     async def commit_rest(self) -> dict[str, Any]:
         """Publish what was written since the last commit, if anything was; the record of the last version then.
@@ -106,13 +111,29 @@ class Commits:
     def _commit(self, message: str | None, progress: Progress) -> dict[str, Any]:
         kernel = self._kernel
         try:
-            record = self._session.commit(message, kernel.call, kernel.freeze, kernel.thaw, progress)
+            self._check_whole()
+            record = self._session.commit(message, kernel.call, self._freeze, kernel.thaw, progress)
         except SchedulerClosedError as error:
             raise _ended() from error
         finally:
             with suppress(SchedulerClosedError):
                 kernel.thaw()  # whatever went wrong, programs go on
         return record.to_wire()
+
+    def _freeze(self) -> None:
+        self._kernel.freeze()
+        self._check_whole()
+
+    def _check_whole(self) -> None:
+        files = self._kernel.call(self._kernel.operations.lost_files)
+        if files:
+            shown = ", ".join(repr(path) for path in files[:_SHOWN]) + (", …" if len(files) > _SHOWN else "")
+            are, them = ("is", "it") if len(files) == 1 else ("are", "them")
+            raise LostWritesError(
+                f"{shown} {are} not as programs wrote {them}: the local disk had no room, which they were told at "
+                "fsync or close",
+                hint=f"make room, and remove {them} or write {them} again; to publish what there is, commit once more",
+            )
 
 
 def _ended() -> CommitError:

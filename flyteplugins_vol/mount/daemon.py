@@ -35,7 +35,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import trio
 
-from flyteplugins_vol.errors import CommitError, MountFailedError, UsageError, VolumeError
+from flyteplugins_vol.errors import CommitError, LostWritesError, MountFailedError, UsageError, VolumeError
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount import control, kernel_mounts, logs, memory, workspace_lock
 from flyteplugins_vol.mount.commits import Commits
@@ -251,7 +251,11 @@ class Daemon:
         produced_by: Any = request.get("produced_by")
         if not isinstance(produced_by, (dict, type(None))):
             raise UsageError("what a commit is produced by is an object or null")
-        return await self._commits.commit(message, progress, cast("dict[str, Any] | None", produced_by))
+        try:
+            return await self._commits.commit(message, progress, cast("dict[str, Any] | None", produced_by))
+        except LostWritesError:
+            await _in_thread(self._commits.accept_losses)
+            raise
 
     async def _unmount(self, request: Mapping[str, Any], _: Progress) -> dict[str, Any]:
         keep = request.get("keep")

@@ -26,8 +26,10 @@ from flyteplugins_vol.model import ROOT_INO, AttrChange, Caller, Inode, StatFs
 from flyteplugins_vol.mount import errnos
 from flyteplugins_vol.mount.group_sync import GroupSync
 from flyteplugins_vol.mount.listings import DOTS, Listing, Listings
+from flyteplugins_vol.mount.lost_writes import LostWrites
 from flyteplugins_vol.mount.protocols import Fetcher, Workspace
 from flyteplugins_vol.mount.scheduler import Scheduler, Task
+from flyteplugins_vol.workspace.data import MAX_SIZE
 from flyteplugins_vol.workspace.piped import Bytes
 
 log = logging.getLogger(__name__)
@@ -120,7 +122,7 @@ class Operations:
         self._unnoticed = 0
         self._parked_writes: set[int] = set()  # by the order in which they came
         self._last_parked = 0
-        self._refused_writes = 0
+        self._lost = LostWrites()
         self._sync = GroupSync(scheduler, workspace.begin_sync, workspace.sync_failed)
         self._listings = Listings()
         scheduler.tend(self._is_dirty, self._tick, self._wake_writers)
@@ -151,7 +153,10 @@ class Operations:
 
     @_changes
     def setattr(self, ino: int, changes: AttrChange, caller: Caller) -> Inode:
-        return self._workspace.setattr(ino, changes, caller)
+        inode = self._workspace.setattr(ino, changes, caller)
+        if changes.size is not None:
+            self._lost.written(ino, changes.size, MAX_SIZE)
+        return inode
 
     @_answers
     def readlink(self, ino: int) -> bytes:
@@ -218,6 +223,7 @@ class Operations:
             inode = found
             if flags & os.O_TRUNC:
                 inode = workspace.setattr(inode.ino, AttrChange(size=0), caller)
+                self._lost.forget(inode.ino)
         workspace.open(inode.ino, flags & ~os.O_TRUNC)
         return self._known(inode)
 
@@ -248,30 +254,37 @@ class Operations:
         raise RuntimeError(f"still not in the local cache after {_FETCHES} fetches")
 
     @_waits
-    async def write(self, ino: int, offset: int, data: Bytes) -> int:
-        """Parks while staging is over its limit: the program waits for the uploads. Not if `takes_writes`."""
+    async def write(self, ino: int, offset: int, data: Bytes, *, from_cache: int | bool = False) -> int:
+        """Parks while staging is over its limit: the program waits for the uploads. Not if `takes_writes`.
+
+        ``from_cache``: the kernel has taken the data before, so no program waits for this answer.
+        """
         if not self.takes_writes:
             await self._until_it_takes_writes()
-        return self._write(ino, offset, data)
+        return self._write(ino, offset, data, from_cache)
 
-    def write_now(self, ino: int, offset: int, data: Bytes) -> int:
+    def write_now(self, ino: int, offset: int, data: Bytes, from_cache: int | bool) -> int:
         """`write` while `takes_writes`, without a coroutine: of random writes it is what costs most."""
         self.counts["write"] += 1
         try:
-            return self._write(ino, offset, data)
+            return self._write(ino, offset, data, from_cache)
         except Exception as error:
             raise self.failed(error, "write", (ino,)) from None
 
-    def _write(self, ino: int, offset: int, data: Bytes) -> int:
+    def _write(self, ino: int, offset: int, data: Bytes, from_cache: int | bool) -> int:
         self._unnoticed += len(data)
         if self._unnoticed >= _UPLOAD_NOTICE:
             self._unnoticed = 0
             self._staged()
         try:
-            return self._workspace.write(ino, offset, data)
-        except Exception:
-            self._refused_writes += 1
+            done = self._workspace.write(ino, offset, data)
+        except Exception as error:
+            if from_cache:
+                self._lose(ino, offset, len(data), error)
             raise
+        if self._lost.ranges:
+            self._lost.written(ino, offset, offset + done)
+        return done
 
     @property
     def takes_writes(self) -> bool:
@@ -281,10 +294,6 @@ class Operations:
     def parked_writes(self) -> tuple[int, int]:
         """Numbers of the oldest write that waits and of the newest one ever; the oldest is greater if none waits."""
         return min(self._parked_writes, default=self._last_parked + 1), self._last_parked
-
-    def refused_writes(self) -> int:
-        """How many there were so far."""
-        return self._refused_writes
 
     def writers(self) -> list[int]:
         """Inodes that are open for writing, where the driver is told of opens."""
@@ -305,7 +314,9 @@ class Operations:
 
     @_changes
     def copy_range(self, ino: int, offset: int, target: int, target_offset: int, size: int) -> int:
-        return self._workspace.copy_range(ino, offset, target, target_offset, size)
+        done = self._workspace.copy_range(ino, offset, target, target_offset, size)
+        self._lost.written(target, target_offset, target_offset + done)
+        return done
 
     @_waits
     async def fsync(self, ino: int) -> None:
@@ -379,7 +390,37 @@ class Operations:
     def close(self) -> None:
         self._sync.close()
 
+    def lost_files(self) -> list[str]:
+        """Files with a name that lack what programs wrote, see `lost_writes`."""
+        found: list[str] = []
+        for ino in list(self._lost.ranges):
+            path = self._path_of(ino)
+            if path is None:
+                self._lost.forget(ino)
+            else:
+                found.append(path)
+        return sorted(found)
+
+    def accept_losses(self) -> None:
+        """Somebody was told of `lost_files`."""
+        self._lost.ranges.clear()
+
     # ------------------------------------------------------------------------------------------- inside
+
+    def _lose(self, ino: int, offset: int, size: int, error: Exception) -> None:
+        if ino not in self._lost.ranges:
+            log.error("%s is no longer as programs wrote it: %s", self._path_of(ino) or f"inode {ino}", error)
+        self._lost.lost(ino, offset, offset + size)
+
+    def _path_of(self, ino: int) -> str | None:
+        """A path; None if the inode has no name any more."""
+        try:
+            if not self._workspace.getattr(ino).nlink:
+                return None
+        except OSError:
+            return None
+        path = self._workspace.path_of(ino)
+        return f"inode {ino}" if path is None else os.fsdecode(path)
 
     def _describe(self, verb: str, args: tuple[object, ...]) -> str:
         """Verb, inode and names for the log; never data."""

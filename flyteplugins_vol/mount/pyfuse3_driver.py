@@ -216,7 +216,7 @@ class Handlers(pyfuse3.Operations):
         return bytes(await self._ops.read(fh >> _SHIFT, off, size))
 
     async def write(self, fh: int, off: int, buf: bytes) -> int:
-        return await self._ops.write(fh >> _SHIFT, off, buf)
+        return await self._ops.write(fh >> _SHIFT, off, buf, from_cache=self.enable_writeback_cache)
 
     async def flush(self, fh: int) -> None:
         self._ops.counts["flush"] += 1

@@ -92,9 +92,11 @@ class WireBarrier:
         self._libc = ctypes.CDLL(None)
 
     def flush(self) -> None:
-        """Return when the daemon has all that was written before the call. CommitError if it cannot."""
+        """Return when the daemon has all that was written before the call. CommitError if it cannot.
+
+        What it refuses of that is lost, see `lost_writes`.
+        """
         operations, call = self._operations, self._call
-        refused = call(operations.refused_writes)
         try:
             if not self._flush_all():
                 log.warning("syncfs does not write back on this kernel: every file is written back by itself")
@@ -105,8 +107,6 @@ class WireBarrier:
         newest = call(operations.parked_writes)[1]
         while call(operations.parked_writes)[0] <= newest:
             time.sleep(_POLL_SECONDS)  # until staging has room for what has arrived
-        if call(operations.refused_writes) > refused:
-            raise _failed("a write was refused")
 
     def _flush_all(self) -> bool:
         first = self._open(b"first")
@@ -115,7 +115,7 @@ class WireBarrier:
             try:
                 before = self._canaries.first_at_second
                 os.pwrite(first, b"1", 0)
-                self._libc.syncfs(first)  # tells of errors of long ago as well: which writes fail now, we see ourselves
+                self._libc.syncfs(first)  # tells of errors of long ago as well: which writes were lost, we have seen
                 os.pwrite(second, b"2", 0)
                 os.fsync(second)
                 return self._canaries.first_at_second > before

@@ -198,14 +198,16 @@ class Handlers:
 
     async def write(self, ino: int, body: memoryview) -> Answer:
         """A write that has to wait."""
-        _, offset, size, _, _, _, _ = wire.WRITE_IN.unpack_from(body)
+        _, offset, size, flags, _, _, _ = wire.WRITE_IN.unpack_from(body)
         data = bytes(body[_WRITE_HEAD : _WRITE_HEAD + size])  # the buffer is for the next request
-        return wire.WRITE_OUT.pack(await self._ops.write(ino, offset, data), 0)
+        done = await self._ops.write(ino, offset, data, from_cache=flags & wire.WRITE_CACHE)
+        return wire.WRITE_OUT.pack(done, 0)
 
     def write_now(self, ino: int, body: memoryview, piped: Piped | None) -> int:
         """A write that need not wait: how many bytes were taken. ``piped``: its data, if they are not in the body."""
-        _, offset, size, _, _, _, _ = wire.WRITE_IN.unpack_from(body)
-        return self._ops.write_now(ino, offset, body[_WRITE_HEAD : _WRITE_HEAD + size] if piped is None else piped)
+        _, offset, size, flags, _, _, _ = wire.WRITE_IN.unpack_from(body)
+        data = body[_WRITE_HEAD : _WRITE_HEAD + size] if piped is None else piped
+        return self._ops.write_now(ino, offset, data, flags & wire.WRITE_CACHE)
 
     async def fsync(self, ino: int, body: memoryview) -> Answer:
         await self._ops.fsync(ino)

@@ -126,6 +126,7 @@ MKDIR_IN = Struct("=II")  # mode, umask
 RENAME2_IN = Struct("=QII")  # new parent, flags, padding
 READ_IN = Struct("=QQI")  # handle, offset, size
 WRITE_IN = Struct("=QQIIQII")  # handle, offset, size, write flags, lock owner, flags, padding
+WRITE_CACHE = 1  # a write flag: the kernel had the data in its cache, and a program no longer waits
 XATTR_IN = Struct("=II")  # size, flags
 FALLOCATE_IN = Struct("=QQQI")  # handle, offset, length, mode
 LSEEK_IN = Struct("=QQI")  # handle, offset, whence

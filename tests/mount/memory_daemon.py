@@ -7,6 +7,7 @@ the tree as a commit would publish it.
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import logging
 import os
@@ -40,6 +41,12 @@ class GatedWorkspace(MemoryWorkspace):
         if self._inode(ino).mode & stat.S_ISVTX and not self.is_released():
             return Missing(ino)
         return super().read(ino, offset, size)
+
+    def write(self, ino: int, offset: int, data: Any) -> int:
+        """No room while there is a file ``full`` in the root."""
+        if b"full" in self.entries[ROOT_INO]:
+            raise OSError(errno.ENOSPC, "as asked")
+        return super().write(ino, offset, data)
 
     def is_released(self) -> bool:
         return b"release" in self.entries[ROOT_INO]

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from flyteplugins_vol.errors import CommitError
 from flyteplugins_vol.model import ROOT_INO, MountSpec
 from flyteplugins_vol.mount import wire_protocol as wire
 from flyteplugins_vol.mount.operations import Operations
@@ -248,22 +247,6 @@ def test_without_a_syncfs_that_writes_every_file_is_written_back(device: Device)
     barrier._flush_all = lambda: False  # type: ignore[method-assign]
     barrier.flush()
     assert written == [2, 3, 5]
-
-
-@pytest.mark.logs_warnings
-def test_a_write_that_is_refused_meanwhile_fails_the_commit_and_one_of_long_ago_does_not(device: Device) -> None:
-    barrier = WireBarrier("/nowhere", device.driver._canaries, lambda _: None, device.operations)
-    one = wire.WRITE_IN.pack(0, 0, 1, 0, 0, 0, 0) + b"x"
-
-    def refuse() -> bool:
-        assert device.ask(Op.WRITE, one, ino=4711)[0]
-        return True
-
-    barrier._flush_all = refuse  # type: ignore[method-assign]
-    with pytest.raises(CommitError, match="refused"):
-        barrier.flush()
-    barrier._flush_all = lambda: True  # type: ignore[method-assign]
-    barrier.flush()
 
 
 def test_the_canaries_come_in_order(device: Device) -> None:

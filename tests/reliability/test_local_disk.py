@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from flyteplugins_vol.errors import LostWritesError
 from flyteplugins_vol.io import ROVolume, RWVolume, Volume
 from tests.io.conftest import World
 
@@ -76,6 +77,20 @@ def test_a_full_disk_refuses_that_write_and_takes_the_next_when_there_is_room(sm
     version = volume.finalize.sync()
     with world.load(version.locator).mounted(world.path("ro"), cache_dir=world.path("elsewhere")) as path:
         assert (path / "file").read_bytes() == expected + b"the end"
+
+
+def test_what_a_full_disk_cut_off_is_not_published_unsaid(small_disk: Path, world: World) -> None:
+    volume = world.new()
+    path = volume.mount.sync(world.path("mnt"), meta_dir=small_disk / "meta", upload_delay=3600.0)
+    whole = noise(1, 80 << 20)
+    world.path("whole").write_bytes(whole)
+    assert subprocess.run(["cp", world.path("whole"), path / "copy"], capture_output=True).returncode
+    with pytest.raises(LostWritesError, match="'/copy' is not as programs wrote it"):
+        volume.commit.sync()
+    (path / "copy").unlink()
+    (path / "other").write_bytes(noise(2))
+    version = volume.finalize.sync()
+    assert [info.path for info in version.ls.sync()] == ["/other"]
 
 
 def fill(fd: int) -> bytes:

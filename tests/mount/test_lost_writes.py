@@ -1,0 +1,131 @@
+"""What the kernel took and the workspace refused: no commit passes over it unless somebody was told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flyteplugins_vol.errors import CommitError, LostWritesError
+from flyteplugins_vol.mount.client import MountClient
+from flyteplugins_vol.mount.lost_writes import LostWrites
+from tests.mount.conftest import DRIVERS, Mount, committed
+
+RANGES = st.tuples(st.integers(0, 30), st.integers(1, 10)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+
+
+@given(st.lists(st.tuples(st.booleans(), RANGES), max_size=30))
+def test_the_ranges_are_those_that_were_lost_last(steps: list[tuple[bool, tuple[int, int]]]) -> None:
+    lost, expected = LostWrites(), set[int]()
+    for is_lost, (start, end) in steps:
+        (lost.lost if is_lost else lost.written)(1, start, end)
+        expected = expected | set(range(start, end)) if is_lost else expected - set(range(start, end))
+    found = [place for start, end in lost.ranges.get(1, []) for place in range(start, end)]
+    assert set(found) == expected
+    assert bool(lost.ranges) == bool(expected)
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def client(mount: Mount) -> MountClient:
+    """A mount with a file of which the last half was refused."""
+    client = mount()
+    root = client.mount_path
+    (root / "whole").write_bytes(b"a" * 8192)
+    with open(root / "file", "wb", 0) as file:
+        file.write(b"b" * 8192)
+        os.fsync(file.fileno())
+        (root / "full").touch()
+        file.write(b"c" * 8192)  # into the kernel's cache: a success
+        with pytest.raises(OSError, match="No space"):
+            os.fsync(file.fileno())
+    (root / "full").unlink()
+    assert (root / "file").read_bytes() == b"b" * 8192 + b"c" * 8192  # what is told of nowhere else
+    return client
+
+
+@pytest.mark.fuse
+def test_a_commit_names_what_is_not_whole_and_the_next_one_publishes_it(client: MountClient) -> None:
+    with pytest.raises(LostWritesError, match="'/inode-3' is not as programs wrote it") as caught:
+        client.commit()
+    assert "commit once more" in caught.value.hint
+    assert client.commit()["number"] == 1
+
+
+def again(root: Path) -> None:
+    (root / "file").write_bytes(b"d" * 20000)
+
+
+def a_part(root: Path) -> None:
+    with open(root / "file", "r+b", 0) as file:
+        os.pwrite(file.fileno(), b"e" * 8192, 8192)
+
+
+def another(root: Path) -> None:
+    (root / "new").write_bytes(b"f")
+    (root / "new").rename(root / "file")
+
+
+def shorter(root: Path) -> None:
+    os.truncate(root / "file", 8192)
+
+
+@pytest.mark.fuse
+@pytest.mark.parametrize("repair", [again, a_part, another, shorter, lambda root: (root / "file").unlink()])
+def test_what_is_written_again_or_gone_is_no_matter(client: MountClient, repair: Callable[[Path], Any]) -> None:
+    repair(client.mount_path)
+    found = (client.mount_path / "file").read_bytes() if (client.mount_path / "file").exists() else None
+    client.commit()
+    tree = committed(client)["tree"]
+    if found is None:
+        assert "file" not in tree
+    else:
+        import base64
+
+        assert base64.b64decode(tree["file"]) == found
+
+
+@pytest.mark.fuse
+def test_a_file_that_is_still_open_is_flushed_and_missed(mount: Mount) -> None:
+    client = mount()
+    (client.mount_path / "full").touch()
+    fd = os.open(client.mount_path / "open", os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"dirty")
+    with pytest.raises(CommitError, match=r"not as programs wrote it|could not be flushed"):
+        client.commit()
+    with pytest.raises(OSError, match="No space"):
+        os.fsync(fd)
+    os.close(fd)
+
+
+@pytest.mark.fuse
+def test_a_program_that_waits_for_the_answer_has_heard_it(mount: Mount) -> None:
+    client = mount(writeback=False)
+    (client.mount_path / "full").touch()
+    with open(client.mount_path / "file", "wb", 0) as file, pytest.raises(OSError, match="No space"):
+        file.write(b"x")
+    assert client.commit()["number"] == 1
+
+
+@pytest.mark.fuse
+def test_autocommit_publishes_nothing_that_is_not_whole_and_does_not_count_as_told(mount: Mount) -> None:
+    client = mount(autocommit=0.2)
+    (client.mount_path / "full").touch()
+    with pytest.raises(OSError, match="No space"):
+        (client.mount_path / "file").write_bytes(b"x")
+    before = client.status()["commits"]
+    log = Path(client.spec.log_path or Path(client.spec.meta_dir, "daemon.log"))
+    while "autocommit did not happen: lost-writes" not in log.read_text():
+        pass
+    assert client.status()["commits"] <= before + 1  # one may have been under way
+    with pytest.raises(LostWritesError):
+        client.commit()
