@@ -45,6 +45,7 @@ from flyteplugins_vol.mount.kernel_thread import KernelThread
 from flyteplugins_vol.mount.protocols import Call, Progress, Session, SessionFactory
 from flyteplugins_vol.mount.refresh import Refreshes
 from flyteplugins_vol.mount.uploads import Uploader
+from flyteplugins_vol.store.local import follow_umask
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ _OFTEN_SECONDS = 15.0
 
 def main(open_session: SessionFactory | None = None) -> NoReturn:
     """Serve the mount that standard input describes, until it ends. Never returns: no thread may keep it alive."""
-    os.umask(0o077)
+    follow_umask(os.umask(0o077))
     # Memory holds credentials. 0 would still let a core_pattern that is a pipe have it (core(5)); 1 keeps it from both.
     resource.setrlimit(resource.RLIMIT_CORE, _no_core())
     handshake = Handshake()

@@ -41,6 +41,8 @@ from .base import (
 from .direct import write_all
 from .limits import most_of, too_large
 
+_TEMPORARY = ".tmp"  # how temporary files end
+
 
 class LocalStore(ObjectStore):
     """The directory ``root``, made by the first write. The tag of an object is the BLAKE3 hash of its bytes."""
@@ -117,7 +119,7 @@ class LocalStore(ObjectStore):
     def _written_beside(self, path: str, data: Data) -> Generator[str, None, None]:
         """A durable temporary file with ``data`` in the directory of ``path``; gone at the end."""
         directory = os.path.dirname(path)
-        temporary = os.path.join(directory, f".{uuid.uuid4().hex}.tmp")
+        temporary = os.path.join(directory, f".{uuid.uuid4().hex}{_TEMPORARY}")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         self._make_directory(directory)
         try:
@@ -128,6 +130,7 @@ class LocalStore(ObjectStore):
             fd = os.open(temporary, flags, self._rights & 0o666)
         try:
             try:
+                _give(fd, self._rights & 0o666)
                 write_all(fd, data, 0, past_cache=True)
                 os.fsync(fd)
             finally:
@@ -148,6 +151,7 @@ class LocalStore(ObjectStore):
             self._make_directory(parent)
             with suppress(FileExistsError):
                 os.mkdir(directory, self._rights & 0o777)
+                _give(directory, self._rights & 0o777)
             sync_directory(parent)  # also when another process made it: perhaps it has not synced yet
         self._made.add(directory)
 
@@ -176,6 +180,7 @@ class LocalStore(ObjectStore):
     def _locked(self) -> Generator[None, None, None]:
         """Keep other threads and processes from replacing or deleting; the kernel frees it if this process dies."""
         with _opened(os.path.join(self._root, ".lock"), os.O_RDONLY | os.O_CREAT, self._rights & 0o666) as fd:
+            _give(fd, self._rights & 0o666)
             lock(fd)
             yield
 
@@ -212,6 +217,26 @@ class LocalStore(ObjectStore):
 
 # What file systems without hard links answer (FAT, some FUSE and network ones).
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+_umask: int | None = None
+
+
+def follow_umask(umask: int) -> None:
+    """Of this process: files of roots that are open to others get their rights less this, whatever its own umask is.
+
+    A daemon makes all that is on the local disk for its user alone.
+    """
+    global _umask
+    _umask = umask
+
+
+def _give(file: int | str, rights: int) -> None:
+    if _umask is None or not rights & 0o077:
+        return
+    status, wanted = os.stat(file), rights & ~_umask
+    if stat.S_IMODE(status.st_mode) & 0o777 != wanted and status.st_uid == os.geteuid():
+        os.chmod(file, wanted | stat.S_IMODE(status.st_mode) & ~0o777)
 
 
 def _tag(data: Data) -> str:
@@ -258,7 +283,9 @@ def _absent_is_none() -> Generator[None, None, None]:
 def _store_error(error: OSError, url: str, what: str) -> StoreError:
     message = f"the store {url} failed on {what or 'its root'}: {error.strerror}"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return StoreAccessError(message, hint=f"give this user rights on {error.filename or 'the store'!r}")
+        path: str = error.filename or "the store"
+        where = os.path.dirname(path) if path.endswith(_TEMPORARY) else path
+        return StoreAccessError(message, hint=f"give this user rights on {where!r}")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(message, hint="free some space on the store's disk, or raise the quota, then try again")
     if error.errno in (errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ESPIPE):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import subprocess
 import sys
 
@@ -338,3 +339,21 @@ def test_a_mount_says_which_version_it_shows(world: World) -> None:
     assert volume.status()["base"] == version.locator
     world.keep(version).mount.sync()
     assert version.status()["base"] == version.locator
+
+
+def test_a_store_that_a_group_shares_is_shared_whoever_writes_to_it(world: World) -> None:
+    shared = world.path("store")
+    shared.mkdir()
+    shared.chmod(0o2770)
+    before = os.umask(0o007)
+    try:
+        volume = world.new()
+        path = volume.mount.sync(world.path("mnt"))
+        (path / "file").write_bytes(b"x" * 100)
+        volume.finalize.sync()
+    finally:
+        os.umask(before)
+    modes = {
+        (stat.S_ISDIR(one.stat().st_mode), stat.S_IMODE(one.stat().st_mode)) for one in shared.rglob("*")
+    }  # a directory has its group from the one above
+    assert modes == {(True, 0o2770), (False, 0o660)}
