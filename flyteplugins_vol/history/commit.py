@@ -16,6 +16,7 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from flyteplugins_vol.errors import CommitError, ConflictError, ObjectMissingError, RefMovedError, StoreError
+from flyteplugins_vol.history.announcing import Found, announce
 from flyteplugins_vol.history.lease import LeaseKeeper
 from flyteplugins_vol.history.marks import read_marked
 from flyteplugins_vol.history.record import VersionRecord
@@ -148,9 +149,7 @@ class Committer:
         })  # fmt: skip
         progress({"phase": "version"})
         self._check_wanted()
-        if not self._store.create(record.locator.key, record.encode()):
-            raise CommitError(f"{record.locator} exists with other content", hint="report this: it cannot happen")
-        self._move_ref(record, snapshot)
+        self._move_ref(record, snapshot, announce(self._store, record, self._read_ref))
         self._stored_before = uploaded
         return record, published.segments
 
@@ -232,13 +231,14 @@ class Committer:
             store_url=self._store.url,
         )
 
-    def _move_ref(self, record: VersionRecord, snapshot: Snapshot) -> None:
+    def _read_ref(self) -> Ref | None:
+        key = ref_key(self._line.volume_name, self._line.volume_id)
+        return read_known_ref(self._store, key) if self._expected is not None else read_ref(self._store, key)
+
+    def _move_ref(self, record: VersionRecord, snapshot: Snapshot, found: Found) -> None:
         key = ref_key(record.volume_name, record.volume_id)
-        base = self.base
-        expected = base.locator.file if base is not None and self._own else None
-        read = read_known_ref if expected is not None else read_ref
-        there = read(self._store, key)
-        self._check_whole(record, snapshot, named=there.version if there is not None else None)
+        expected, there = self._expected, found.ref
+        self._check_whole(record, snapshot, found)
         fence = self._fence(record, there)
         # A ref that this workspace wrote names a commit of its own whose answer was lost: it failed for whoever asked.
         ours = there is not None and there.writer == self._line.writer
@@ -248,7 +248,7 @@ class Committer:
                 self._check_wanted()
                 if move_ref(self._store, key, record.locator.file, self._line.writer, tag, fence) is not None:
                     return
-            there = read(self._store, key)
+            there = self._read_ref()
             self._fence(record, there)
         raise RefMovedError(
             f"somebody else committed to volume {record.volume_name} ({record.volume_id}) meanwhile: its ref names "
@@ -256,8 +256,8 @@ class Committer:
             hint=_saved_as(record),
         )
 
-    def _check_whole(self, record: VersionRecord, snapshot: Snapshot, named: str | None) -> None:
-        """``named``: the version that the ref names. Nobody deletes that one: if it is the base, all of it is there."""
+    def _check_whole(self, record: VersionRecord, snapshot: Snapshot, found: Found) -> None:
+        """Nobody deletes the version that the ref names: if it is the base, all of it is there."""
 
         def packs() -> Iterable[str]:
             return (name for name, _ in packs_of(snapshot.path))
@@ -265,9 +265,9 @@ class Committer:
         base, new = self.base, snapshot.new_packs
         if self._base.segments is None:  # there is none, or it was found to be gone: nothing is known of what it named
             base, new = None, packs()
-        is_there = base is not None and base.locator.file == named
+        is_there = base is not None and found.ref is not None and base.locator.file == found.ref.version
         try:
-            self._survival.check(record, base, new, packs, is_base_there=is_there)
+            self._survival.check(record, base, new, packs, is_base_there=is_there, marks=found.marks)
         except CommitError:
             self._base = replace(self._base, seen=0.0)  # the next try stores again what it can
             with suppress(StoreError):
@@ -293,6 +293,11 @@ class Committer:
             error.hint = _saved_as(record)
             raise
         return fence
+
+    @property
+    def _expected(self) -> str | None:
+        """The version that the ref must name for this workspace to move it; None: there must be no ref."""
+        return self.base.locator.file if self.base is not None and self._own else None
 
     @property
     def _own(self) -> bool:

@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 
 from flyteplugins_vol.config import StoreOptions
 from flyteplugins_vol.errors import CommitError, StoreError
+from flyteplugins_vol.history.announcing import Found, announce
 from flyteplugins_vol.history.record import VersionRecord, load_record, parse_locator
 from flyteplugins_vol.history.refs import move_ref, read_ref, ref_key
 from flyteplugins_vol.history.survival import Survival
@@ -48,21 +49,25 @@ def publish_fork(spec: MountSpec, message: str | None) -> VersionRecord | None:
             store_url=store.url,
             software="",
         )
-        if store.create(record.locator.key, record.encode()) and _named(store, record, base):
+        if _named(store, record, base, announce(store, record, _nothing)):
             return record
         return _published_before(store, record)
     finally:
         store.close()
 
 
-def _named(store: ObjectStore, record: VersionRecord, base: VersionRecord) -> bool:
+def _nothing() -> None:
+    """Of a volume that nobody knows of yet there is no ref."""
+
+
+def _named(store: ObjectStore, record: VersionRecord, base: VersionRecord, found: Found) -> bool:
     """Let the volume's ref name the record.
 
     Where that is certainly not to be, the record goes again: nobody knows of it. After any other error the ref may name
     it, or may yet.
     """
     try:
-        Survival(store).check(record, base, (), _gone, is_base_there=False)
+        Survival(store).check(record, base, (), _gone, is_base_there=False, marks=found.marks)
         ref = ref_key(record.volume_name, record.volume_id)
         named = move_ref(store, ref, record.locator.file, record.writer, None) is not None
     except CommitError:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from itertools import chain
 
 from flyteplugins_vol.errors import CommitError
-from flyteplugins_vol.history.marks import read_marked, read_marks
+from flyteplugins_vol.history.marks import Marks, read_marked
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.roots import in_parallel
 from flyteplugins_vol.store.base import ObjectStore
@@ -28,14 +28,14 @@ class Survival:
 
     def check(
         self, record: VersionRecord, base: VersionRecord | None, new_packs: Iterable[str],
-        all_packs: Callable[[], Iterable[str]], *, is_base_there: bool,
+        all_packs: Callable[[], Iterable[str]], *, is_base_there: bool, marks: Marks | None,
     ) -> None:  # fmt: skip
         """Raise `CommitError` if something that the record names was, or is about to be, deleted. The record is there.
 
+        ``marks``: as they were read after the record was created.
         ``is_base_there``: whether it is certain that the record of the base still is, by a look after the new
         record was created; otherwise it is looked for here.
         """
-        marks = read_marks(self._store)
         if marks is None or marks.tag == self._known:
             return
         marks, marked = read_marked(self._store)

@@ -11,17 +11,56 @@ A GET of one byte for each write is the price. Stores on local disk and in memor
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 from ..errors import StoreUnavailableError
 from .base import Data, ObjectStore
+from .daemonpool import DaemonPool
 from .wrapper import Wrapper
 
 _ASKED_AGAIN = 2
 _WAIT = 0.1  # seconds before the first time, doubled for the second
 
 T = TypeVar("T")
+
+
+class Looks:
+    """Looks that go on by themselves, see `looked_for_later`."""
+
+    def __init__(self) -> None:
+        self._begun: list[Future[None]] = []
+
+    def begin(self, look: Callable[[], None]) -> None:
+        pool = DaemonPool(1, "look")
+        self._begun.append(pool.submit(look))
+        pool.shutdown(wait=False)
+
+    def have_found_all(self) -> bool:
+        """Wait for their ends. False: something is not there, or the store did not say, and is to be written again."""
+        for look in self._begun:
+            try:
+                look.result()
+            except StoreUnavailableError:
+                return False
+        return True
+
+
+_later: ContextVar[Looks | None] = ContextVar("later", default=None)
+
+
+@contextmanager
+def looked_for_later() -> Generator[Looks, None, None]:
+    """What this thread creates inside is looked for while it does other things; the caller asks what was found."""
+    looks = Looks()
+    token = _later.set(looks)
+    try:
+        yield looks
+    finally:
+        _later.reset(token)
 
 
 class Doubting(Wrapper):
@@ -34,7 +73,11 @@ class Doubting(Wrapper):
     def create(self, key: str, data: Data) -> bool:
         if not self.inner.create(key, data):
             return False
-        self._look_for(key, len(data))
+        size, later = len(data), _later.get()
+        if later is not None:
+            later.begin(lambda: self._look_for(key, size))
+        else:
+            self._look_for(key, size)
         return True
 
     def replace(self, key: str, data: Data, tag: str | None) -> str | None:
