@@ -325,6 +325,17 @@ def test_a_store_that_hangs_does_not_hold_up_the_end(mount: Mount) -> None:
     assert_gone(client, pid)
 
 
+def test_a_store_that_hangs_while_the_rest_is_published_is_an_error_and_the_rest_is_kept(mount: Mount) -> None:
+    client = mount(store_options={"hang-in-commit": True, "hurry": True})
+    pid = client.status()["pid"]
+    (client.mount_path / "file").write_text("hello")
+    with pytest.raises(CommitError, match="after the last commit could not be published") as caught:
+        client.unmount(keep=False)
+    assert "it is kept" in caught.value.hint
+    until(lambda: not is_running(pid))
+    assert closed(client) == "keep=True"
+
+
 @pytest.mark.parametrize("how", ["leave", "unmount"])
 def test_only_who_leaves_has_autocommit_publish(mount: Mount, how: str) -> None:
     client = mount(autocommit=3600.0)
