@@ -160,7 +160,10 @@ def test_a_full_staging_disk_is_enospc_and_loses_nothing(world: World) -> None:
         assert caught.value.errno == errno.ENOSPC
         filler.unlink()
         (path / "third").write_bytes(b"3" * 1_000_000)
-        version = volume.finalize.sync()
+        with pytest.raises(errors.LostWritesError, match="/second"):
+            volume.finalize.sync()
+        assert (path / "first").exists()  # it is mounted, and nothing is dropped
+        version = volume.finalize.sync()  # somebody has heard of it
     with world.keep(version).mounted() as path:
         assert (path / "first").read_bytes() == b"1" * 1_000_000
         assert (path / "third").read_bytes() == b"3" * 1_000_000

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flyteplugins_vol.store import direct
 from flyteplugins_vol.store.cache import BlockCache
 from flyteplugins_vol.store.direct import LEAST, PAGE, DirectWriter, write_all
 from flyteplugins_vol.store.local import LocalStore
@@ -33,6 +34,14 @@ def file(tmp_path: Path) -> Iterator[int]:
     os.close(fd)
 
 
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is."""
+    monkeypatch.setattr(direct, "_SECONDS", float("inf"))
+    monkeypatch.setattr(direct, "_PATIENCE", 60.0)
+    monkeypatch.setattr(direct, "_writers", {})
+
+
 def cached_pages(path: Path) -> int:
     """Pages of a file in the page cache, as fincore(1) counts them."""
     kind = subprocess.run(["stat", "-f", "-c", "%T", str(path)], capture_output=True, text=True, check=True).stdout
@@ -42,6 +51,7 @@ def cached_pages(path: Path) -> int:
     return int(found.stdout)
 
 
+@pytest.mark.usefixtures("quick_disk")
 @pytest.mark.parametrize("past_cache", [True, False])
 def test_whole_pages_are_not_in_the_page_cache(file: int, tmp_path: Path, past_cache: bool) -> None:
     write_all(file, DATA[: 3 * LEAST + 100], PAGE - 100, past_cache=past_cache)
@@ -56,6 +66,7 @@ def test_small_writes_go_the_usual_way(file: int, tmp_path: Path) -> None:
     assert cached_pages(tmp_path / "file") == LEAST // PAGE
 
 
+@pytest.mark.usefixtures("quick_disk")
 def test_the_file_may_have_no_name_any_more(file: int, tmp_path: Path) -> None:
     (tmp_path / "file").unlink()
     assert DirectWriter().write(file, PIECE, 0) == LEAST
@@ -214,6 +225,7 @@ def test_an_object_of_a_directory_is_whole(tmp_path: Path, size: int) -> None:
     assert (tmp_path / "store" / key).stat().st_size == size
 
 
+@pytest.mark.usefixtures("quick_disk")
 def test_large_blocks_of_a_commit_take_no_page_cache(tmp_path: Path) -> None:
     cache = BlockCache(str(tmp_path))
     cache.put(PACK, 0, [DATA[: 4 << 20], DATA[4 << 20 : 8 << 20], DATA[8 << 20 :][:100]], past_cache=True)
