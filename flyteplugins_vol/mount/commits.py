@@ -32,9 +32,17 @@ class Commits:
         self._one_at_a_time = trio.Lock()
         self._seen_changes = -1 if session.resumed else 0
         self._overtaken = False
+        self._asked = False  # for the commit that is under way
+        self._lost: frozenset[str] = frozenset()  # what the last commit was refused for
+        self._told: frozenset[str] = frozenset()  # those of which somebody was told who asked for a commit
 
     async def commit(
-        self, message: str | None, progress: Progress, produced_by: Mapping[str, Any] | None = None
+        self,
+        message: str | None,
+        progress: Progress,
+        produced_by: Mapping[str, Any] | None = None,
+        *,
+        asked: bool = True,
     ) -> dict[str, Any]:
         """Publish a version and return its record; the `VolumeError` of a commit that did not happen."""
         if self._uploader is None:
@@ -43,6 +51,7 @@ class Commits:
             # While uploads go on: what the kernel hands over may have to wait for room.
             await trio.to_thread.run_sync(self._barrier, abandon_on_cancel=True)
             changes = self._kernel.operations.changes
+            self._asked = asked
             if produced_by is not None:
                 self._session.set_producer(produced_by)
             with self._uploader.off():
@@ -52,7 +61,7 @@ class Commits:
 
     def accept_losses(self) -> None:
         """Whoever asked for a commit was told that files are not whole: the next one publishes them as they are."""
-        self._kernel.call(self._kernel.operations.accept_losses)
+        self._told = self._lost
 
     async def commit_rest(self) -> dict[str, Any]:
         """Publish what was written since the last commit, if anything was; the record of the last version then.
@@ -60,6 +69,7 @@ class Commits:
         When the kernel asks nothing any more: what it had was handed over. Raises as `commit`.
         """
         async with self._one_at_a_time:
+            self._asked = True
             return await trio.to_thread.run_sync(self._commit, None, _unheard, abandon_on_cancel=True)
 
     async def commit_changes(self, message: str) -> None:
@@ -70,7 +80,7 @@ class Commits:
         if self._uploader is None or self._overtaken or self._kernel.operations.changes == self._seen_changes:
             return
         try:
-            await self.commit(message, _unheard)
+            await self.commit(message, _unheard, asked=False)
         except ConflictError as error:
             self._overtaken = True
             log.error("%s did not happen, nor will another: %s (%s)", message, error.message, error.hint)
@@ -123,10 +133,14 @@ class Commits:
     def _freeze(self) -> None:
         self._kernel.freeze()
         self._check_whole()
+        self._kernel.call(self._kernel.operations.accept_losses)  # what is left was told of: published as it is
 
     def _check_whole(self) -> None:
         files = self._kernel.call(self._kernel.operations.lost_files)
+        if self._asked:
+            files = [path for path in files if path not in self._told]
         if files:
+            self._lost = self._told.union(files)
             shown = ", ".join(repr(path) for path in files[:_SHOWN]) + (", …" if len(files) > _SHOWN else "")
             are, them = ("is", "it") if len(files) == 1 else ("are", "them")
             raise LostWritesError(

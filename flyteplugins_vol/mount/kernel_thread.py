@@ -7,6 +7,7 @@ it with `KernelThread.call`. The thread goes on serving such calls after the fil
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -47,6 +48,7 @@ class KernelThread:
         self._until_finish: list[Task] = []
         self._finishing = False
         self._connected = False
+        self._losses = os.path.join(spec.meta_dir, "lost-writes.json")
         self._thread = threading.Thread(target=self._run, name="kernel", daemon=True)
 
     def start(self) -> None:
@@ -129,6 +131,8 @@ class KernelThread:
             error=self._make_driver.error,
             staged=self._staged,
         )
+        if self._session.resumed:
+            self.operations.resume_losses(self._losses)
         self._driver = self._make_driver(self.operations, self._scheduler, self._spec)
         if self._spec.follow is not None:
             self.check_refreshes()
@@ -159,6 +163,7 @@ class KernelThread:
     def _close(self, close_session: Callable[[Session], None]) -> None:
         """In one go: between two closures the scheduler would look at the workspace, which is closed by then."""
         try:
+            self.operations.save_losses(self._losses)
             close_session(self._session)
         finally:
             self._finish()

@@ -12,6 +12,7 @@ Three kinds, by when they wait:
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -38,6 +39,7 @@ SECRET_PREFIX = b".flytevol-"
 """Names that begin so may be secret ones (see `barrier`): drivers must not let the kernel keep them."""
 
 _NAME_MAX = 256
+_ZEROS = 0x02 | 0x10  # modes of fallocate(2) that punch a hole, or zero a range
 _FETCHES = 100  # a read that still misses after so many fetches is a bug, or a cache smaller than one request
 _UPLOAD_NOTICE = 16 << 20  # bytes written after which the uploader is told, as it is with every tick: one pack's worth
 
@@ -240,6 +242,8 @@ class Operations:
     @_waits
     async def read(self, ino: int, offset: int, size: int) -> bytes:
         """Parks until what is missing has come from the store; an error there is EIO on this request only."""
+        if self._lost.ranges and self._lost.has(ino, offset, offset + size):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))  # the kernel has dropped them: zeros were never written
         fault: VolumeError | None = None
         for _ in range(_FETCHES):
             answer = self._workspace.read(ino, offset, size)
@@ -276,11 +280,16 @@ class Operations:
         if self._unnoticed >= _UPLOAD_NOTICE:
             self._unnoticed = 0
             self._staged()
+        size = len(data)  # here: of what is piped it says what is left
+        done = 0
         try:
             done = self._workspace.write(ino, offset, data)
+            if from_cache and done < size:  # the kernel does not look: to it all of it was written
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except Exception as error:
             if from_cache:
-                self._lose(ino, offset, len(data), error)
+                self._lost.written(ino, offset, offset + done)
+                self._lose(ino, offset + done, size - done, error)
             raise
         if self._lost.ranges:
             self._lost.written(ino, offset, offset + done)
@@ -295,6 +304,10 @@ class Operations:
         """Numbers of the oldest write that waits and of the newest one ever; the oldest is greater if none waits."""
         return min(self._parked_writes, default=self._last_parked + 1), self._last_parked
 
+    def is_cut(self, ino: int) -> bool:
+        """Whether the kernel shows what the workspace lacks, until it drops the pages."""
+        return ino in self._lost.ranges
+
     def writers(self) -> list[int]:
         """Inodes that are open for writing, where the driver is told of opens."""
         return self._workspace.writers()
@@ -306,14 +319,22 @@ class Operations:
     @_changes
     def fallocate(self, ino: int, offset: int, length: int, mode: int) -> None:
         self._workspace.fallocate(ino, offset, length, mode)
+        if mode & _ZEROS:
+            self._lost.written(ino, offset, offset + length)
 
     @_answers
     def lseek(self, ino: int, offset: int, whence: int) -> int:
         """Where data or a hole begins. The driver sees to it that the kernel has no dirty pages of the file."""
+        if end := self._lost.end(ino):  # what is lost is no hole to who still sees it
+            if not 0 <= offset < (end := max(end, self._workspace.getattr(ino).size)):
+                raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
+            return offset if whence == os.SEEK_DATA else end
         return self._workspace.lseek(ino, offset, whence)
 
     @_changes
     def copy_range(self, ino: int, offset: int, target: int, target_offset: int, size: int) -> int:
+        if self._lost.has(ino, offset, offset + size):  # only the kernel has these bytes: let it copy its pages
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         done = self._workspace.copy_range(ino, offset, target, target_offset, size)
         self._lost.written(target, target_offset, target_offset + done)
         return done
@@ -400,6 +421,14 @@ class Operations:
             else:
                 found.append(path)
         return sorted(found)
+
+    def resume_losses(self, path: str) -> None:
+        """Take up what `save_losses` has left."""
+        self._lost.load(path)
+
+    def save_losses(self, path: str) -> None:
+        """For the next mount of the workspace: it will not be told again either."""
+        self._lost.save(path)
 
     def accept_losses(self) -> None:
         """Somebody was told of `lost_files`."""

@@ -220,7 +220,8 @@ class Handlers:
 
     async def lseek(self, ino: int, body: memoryview) -> Answer:
         _, offset, whence = wire.LSEEK_IN.unpack_from(body)
-        await self._written_back(ino)  # the kernel asks without a look at its dirty pages: they are no holes
+        if not self._ops.is_cut(ino):  # that would drop the only copy
+            await self._written_back(ino)  # the kernel asks without a look at its dirty pages: they are no holes
         return wire.U64.pack(await self._ops.lseek(ino, offset, whence))
 
     async def copy_file_range(self, ino: int, body: memoryview) -> Answer:

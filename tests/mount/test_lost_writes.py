@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flyteplugins_vol.errors import CommitError, LostWritesError
+from flyteplugins_vol.model import ROOT_INO, Caller
 from flyteplugins_vol.mount.client import MountClient
 from flyteplugins_vol.mount.lost_writes import LostWrites
+from flyteplugins_vol.mount.operations import Operations
+from flyteplugins_vol.mount.scheduler import Scheduler
 from tests.mount.conftest import DRIVERS, Mount, committed
+from tests.mount.memory_workspace import MemoryFetcher, MemoryWorkspace
 
 RANGES = st.tuples(st.integers(0, 30), st.integers(1, 10)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
@@ -28,6 +33,70 @@ def test_the_ranges_are_those_that_were_lost_last(steps: list[tuple[bool, tuple[
     found = [place for start, end in lost.ranges.get(1, []) for place in range(start, end)]
     assert set(found) == expected
     assert bool(lost.ranges) == bool(expected)
+
+
+@pytest.fixture
+def operations() -> tuple[Operations, MemoryWorkspace, int]:
+    workspace = MemoryWorkspace()
+    made = Operations(workspace, MemoryFetcher(workspace), Scheduler(), error=lambda number: OSError(number, "refused"))
+    return made, workspace, workspace.mknod(ROOT_INO, b"file", 0o100644, 0, Caller(0, 0)).ino
+
+
+def at_once(request: Coroutine[Any, Any, Any]) -> Any:
+    """The answer to a request that does not wait."""
+    with pytest.raises(StopIteration) as ended:
+        request.send(None)
+    return ended.value.value
+
+
+@pytest.mark.logs_warnings
+def test_a_write_from_the_cache_that_is_taken_in_part_is_refused(
+    operations: tuple[Operations, MemoryWorkspace, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, workspace, ino = operations
+    write = workspace.write
+    monkeypatch.setattr(workspace, "write", lambda ino, offset, data: write(ino, offset, data[:4]))
+    assert made.write_now(ino, 0, b"12345678", False) == 4  # whoever waits for the answer looks at it
+    with pytest.raises(OSError, match="refused") as caught:
+        made.write_now(ino, 0, b"12345678", True)
+    assert caught.value.errno == errno.ENOSPC
+    assert made._lost.ranges == {ino: [(4, 8)]}
+
+
+def test_what_was_lost_is_read_by_nobody_as_zeros_and_copied_by_the_kernel_alone(
+    operations: tuple[Operations, MemoryWorkspace, int],
+) -> None:
+    made, workspace, ino = operations
+    workspace.write(ino, 0, bytes(100))
+    made._lost.lost(ino, 50, 200)
+    assert at_once(made.read(ino, 0, 50)) == bytes(50)
+    for request, number in ((made.read(ino, 0, 51), errno.EIO), (made.copy_range(ino, 0, 7, 0, 100), errno.EXDEV)):
+        with pytest.raises(OSError, match="refused") as caught:
+            request.send(None)
+        assert caught.value.errno == number
+    assert at_once(made.lseek(ino, 10, os.SEEK_HOLE)) == 200
+    assert at_once(made.lseek(ino, 10, os.SEEK_DATA)) == 10
+
+
+def test_so_many_ranges_are_one(tmp_path: Path) -> None:
+    lost = LostWrites()
+    for number in range(5000):
+        lost.lost(1, number * 10, number * 10 + 5)
+        lost.lost(1, 0, 5)
+    assert len(lost.ranges[1]) <= 1000
+    assert min(lost.ranges[1])[0] == 0
+    assert max(end for _, end in lost.ranges[1]) == 49995
+    lost.save(str(tmp_path / "lost"))
+    again = LostWrites()
+    again.load(str(tmp_path / "lost"))
+    assert again.ranges == lost.ranges
+    lost.forget(1)
+    lost.save(str(tmp_path / "lost"))
+    assert not (tmp_path / "lost").exists()
+    (tmp_path / "lost").write_text('{"lost": [[1')
+    again = LostWrites()
+    again.load(str(tmp_path / "lost"))
+    assert again.ranges == {}
 
 
 @pytest.fixture(params=DRIVERS)
@@ -58,6 +127,11 @@ def test_a_commit_names_what_is_not_whole_and_the_next_one_publishes_it(client: 
     with pytest.raises(LostWritesError, match="'/inode-3' is not as programs wrote it") as caught:
         client.commit()
     assert "commit once more" in caught.value.hint
+    (client.mount_path / "full").touch()
+    with pytest.raises(OSError, match="No space"):
+        (client.mount_path / "another").write_bytes(b"x")
+    with pytest.raises(LostWritesError, match=r"'/inode-[0-9]+' is"):  # nobody was told of this one
+        client.commit()
     assert client.commit()["number"] == 1
 
 
@@ -129,3 +203,8 @@ def test_autocommit_publishes_nothing_that_is_not_whole_and_does_not_count_as_to
     assert client.status()["commits"] <= before + 1  # one may have been under way
     with pytest.raises(LostWritesError):
         client.commit()
+    said = log.read_text().count("autocommit did not happen")
+    (client.mount_path / "other").touch()
+    while log.read_text().count("autocommit did not happen") < said + 2:  # also when somebody was told
+        pass
+    client.commit()
