@@ -6,7 +6,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flyteplugins_vol.errors import HandleClosedError, NothingCommittedError, VolumeError
+from flyteplugins_vol.errors import CommitError, HandleClosedError, NothingCommittedError, VolumeError
 from flyteplugins_vol.history.forking import publish_fork
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.unmounted import publish_unmounted
@@ -72,7 +72,13 @@ class Publishing(WriteFiles, Mountable):
                 self._check_alive(self._mounting)
                 final = self._do_commit(message, progress=progress)
             if self._mounting is not None:
-                wire = self._mounting.end(keep=False).get("record")
+                told = self._mounting.end(keep=False)
+                if "kept" not in told and not self._mounting.read_only:
+                    raise CommitError(
+                        "the mount's daemon ended before it said that all is published",
+                        hint="what it had not published is kept: mount the volume again, or `flytevol recover`",
+                    )
+                wire = told.get("record")
                 if wire is not None:  # of a version with what was written while this one was published
                     self._record = record = VersionRecord.from_wire(wire)
                     final = self._published(record)
@@ -99,7 +105,7 @@ class Publishing(WriteFiles, Mountable):
             except VolumeError as error:
                 self._failure = self._failure or error.message
                 if boundary == "result":
-                    self._do_abandon()
+                    self._leave()
                 raise
 
     hand_over = dual(_do_hand_over)
@@ -131,6 +137,13 @@ class Publishing(WriteFiles, Mountable):
         return self._fork(name)
 
     fork = dual(_do_fork)
+
+    def _leave(self) -> None:
+        """End the mount as at the end of a process: what is in no version stays on this machine's disk."""
+        if self._mounting is not None:
+            self._mounting.end(keep=True)
+        self._access.close()
+        self._abandoned = self._final is None
 
     def _do_abandon(self) -> None:
         """End the mount and drop what was not committed. Bounded in time, idempotent; versions stay."""

@@ -37,7 +37,7 @@ DAEMON = "flyteplugins_vol.mount.daemon"
 _LOG_NAME = "daemon.log"
 _LOG_SHOWN = 15  # lines of the log in an error
 _LOG_SEARCHED = 200  # last lines in which a crash report is looked for
-_END_SECONDS = 45.0  # the daemon takes at most 25 to end gently, and 10 more by force
+_END_SECONDS = 70.0  # the daemon takes at most 20 to end gently, 10 to cut off, 17 for the rest and 10 to close
 _STATUS_SECONDS = 30.0
 _KILL_SECONDS = 5.0  # for a daemon that has told its error, or was told to end
 

@@ -255,7 +255,7 @@ class Daemon:
         try:
             return await self._commits.commit(message, progress, cast("dict[str, Any] | None", produced_by))
         except LostWritesError:
-            await _in_thread(self._commits.accept_losses)
+            self._commits.accept_losses()
             raise
 
     async def _unmount(self, request: Mapping[str, Any], _: Progress) -> dict[str, Any]:
@@ -361,6 +361,10 @@ class Daemon:
                 record = await self._commits.commit_rest()
             except VolumeError as error:
                 self._failure = error
+            except Exception as error:  # of the local disk, say
+                log.exception("the last commit failed")
+                why = f"what was written after the last commit is in no version: {error!r}"
+                self._failure = CommitError(why, hint=self._failure.hint)
             else:
                 self._failure = None
                 self._outcome["record"] = record

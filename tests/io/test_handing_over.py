@@ -12,7 +12,7 @@ import signal
 import pytest
 
 from flyteplugins_vol.errors import HandleClosedError, MountFailedError, UsageError
-from flyteplugins_vol.io import Volume
+from flyteplugins_vol.io import RWVolume, Volume
 from flyteplugins_vol.io.payload import payload_of_version, volume_from
 from tests.io.conftest import World
 
@@ -96,6 +96,8 @@ async def test_a_result_that_cannot_be_committed_ends_its_mount(world: World) ->
         await volume.hand_over("result")
     assert volume.mount_path is None
     assert "could not be committed" in repr(volume)
+    (left,) = RWVolume.recoverable()  # what the task made is not lost with it
+    assert (left.left.volume_name, left.left.files) == (volume.name, 2)
     with pytest.raises(HandleClosedError):
         await volume.hand_over("result")
     assert "Not a directory" in repr(volume)

@@ -124,6 +124,7 @@ class MemorySession:
             _hang_when_looking_at(spec.mount_path)
         if "hang" in options:
             threading.Event().wait()
+        self._disk_fails = "disk-fails" in options
         self._hang_in_commit = "hang-in-commit" in options
         self.workspace = GatedWorkspace(read_only=spec.read_only)
         self.workspace.limit = options.get("limit")
@@ -144,6 +145,8 @@ class MemorySession:
         progress: Callable[[Mapping[str, Any]], None],
     ) -> MemoryRecord:
         progress({"stage": "flush"})
+        if self._disk_fails:
+            raise OSError(errno.EIO, "as asked")
         if message == "fail":
             raise errors.CommitError("as asked", hint="do not ask")
         freeze()

@@ -336,6 +336,14 @@ def test_a_store_that_hangs_while_the_rest_is_published_is_an_error_and_the_rest
     assert closed(client) == "keep=True"
 
 
+def test_a_disk_that_fails_while_the_rest_is_published_is_an_error_and_the_rest_is_kept(mount: Mount) -> None:
+    client = mount(store_options={"disk-fails": True})
+    (client.mount_path / "file").write_text("hello")
+    with pytest.raises(CommitError, match="in no version"):
+        client.unmount(keep=False)
+    assert closed(client) == "keep=True"
+
+
 @pytest.mark.parametrize("how", ["leave", "unmount"])
 def test_only_who_leaves_has_autocommit_publish(mount: Mount, how: str) -> None:
     client = mount(autocommit=3600.0)
