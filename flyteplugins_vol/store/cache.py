@@ -50,6 +50,7 @@ class BlockCache:
         self._mirrors: LRUCache[str, Mirror] = LRUCache(_OPEN_MIRRORS)
         self._overflow: LRUCache[tuple[str, int], bytes] = LRUCache(_OVERFLOW, getsizeof=len)
         self._passing: TTLCache[tuple[str, int], Data] = TTLCache(_PASSING, _PASSING_SECONDS, getsizeof=_memory_of)
+        self._passes = False  # a TTLCache may be asked nothing without the lock: it forgets what is old
         self._written = 0
         self.hits = 0  # both are counted by whoever reads files: a miss is read again, and then a hit as well
         self.misses = 0
@@ -65,7 +66,7 @@ class BlockCache:
                 f"the index is damaged: bytes {skip} to {skip + count} of a block of {size}",
                 hint="use another version, or verify the volume",
             )
-        if self._passing and (passed := self._passed(pack, at, size, skip, count)) is not None:
+        if self._passes and (passed := self._passed(pack, at, size, skip, count)) is not None:
             return passed
         with self._lock:
             mirror = self._mirrors.get(pack)
@@ -167,6 +168,7 @@ class BlockCache:
             room = self._passing.currsize + _memory_of(block) <= _PASSING
             if room:
                 self._passing[pack, at] = block
+                self._passes = True
             return room
 
     def let_go(self) -> None:
@@ -238,11 +240,12 @@ class BlockCache:
 
     def _passed(self, pack: str, at: int, size: int, skip: int, count: int) -> Data | None:
         with self._lock:
+            self._passes = bool(self._passing)
             plain = self._passing.get((pack, at))
             if plain is None or len(plain) != size:  # an index may lie about a block's size
                 return None
             if skip + count == size:
-                del self._passing[pack, at]
+                self._passing.pop((pack, at), None)
         return memoryview(plain)[skip : skip + count]
 
     def _from_overflow(self, pack: str, at: int, skip: int, count: int) -> bytes | None:

@@ -236,7 +236,8 @@ def _give(file: int | str, rights: int) -> None:
         return
     status, wanted = os.stat(file), rights & ~_umask
     if stat.S_IMODE(status.st_mode) & 0o777 != wanted and status.st_uid == os.geteuid():
-        os.chmod(file, wanted | stat.S_IMODE(status.st_mode) & ~0o777)
+        with suppress(OSError):  # FAT, CIFS and others have one mode for all
+            os.chmod(file, wanted | stat.S_IMODE(status.st_mode) & ~0o777)
 
 
 def _tag(data: Data) -> str:

@@ -22,7 +22,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from blake3 import blake3
 
@@ -36,6 +36,7 @@ _SEEK_DATA: int | None = getattr(os, "SEEK_DATA", None)
 _PIECE = 1 << 20  # bytes read at a time to hash them: memory that the allocator has at hand, unlike 4 MiB
 _CLAIMS = 1 << 62  # where the locks of claims begin; a mirror ends long before
 _CLAIM_SECONDS = 10.0  # a process that holds a claim for longer is stopped, or its store hangs
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # as some network file systems answer
 _CLAIM_PAUSES = (0.001, 0.02)  # seconds between two looks at a claim: at first, and at most
 
 
@@ -49,8 +50,10 @@ def open_mirror(path: str, *, create: bool) -> Mirror | None:
             return None
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         fd = os.open(path, flags, 0o600)
-    os.utime(path)
-    return Mirror(fd)
+    mirror = Mirror(fd)
+    with suppress(FileNotFoundError):  # another process evicts it in this moment: `deleted` will say so
+        os.utime(path)
+    return mirror
 
 
 class Mirror:
@@ -186,7 +189,7 @@ class Mirror:
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EACCES):
                 return False
-            if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # some network file systems have no locks
+            if error.errno not in _NO_LOCKS:
                 raise
         return True
 
