@@ -9,6 +9,7 @@ import errno
 import functools
 import os
 import threading
+import weakref
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -45,14 +46,24 @@ def _in_turn(change: Change[P, T]) -> Change[P, T]:
 class _OneVersion(Transaction):
     """All that is written in a transaction is one version."""
 
+    def start(self) -> None:
+        fs = cast("VolumeFileSystem", self.fs)
+        with fs.turn:
+            fs.transactions += 1
+        super().start()
+
     def complete(self, commit: bool = True) -> None:
         fs = cast("VolumeFileSystem", self.fs)
-        with fs.held_back():
-            super().complete(commit)
-        if commit:
-            fs.written()
-        else:
-            fs.drop()
+        with fs.turn:
+            try:
+                with fs.held_back():
+                    super().complete(commit)
+            finally:
+                fs.transactions -= 1
+            if commit or fs.others_wrote:  # what other threads were told was written is not dropped with it
+                fs.written()
+            else:
+                fs.drop()
 
 
 class VolumeFileSystem(AbstractFileSystem):
@@ -80,6 +91,7 @@ class VolumeFileSystem(AbstractFileSystem):
         publish: bool | None = None, create: bool = False, message: str | None = None, fo: str = "",
         target_protocol: str = "", target_options: Mapping[str, Any] | None = None, **options: Any,
     ) -> None:  # fmt: skip
+        self._of_thread = threading.local()
         super().__init__(**options)
         if fo and not volume:
             volume = urls.locator_from_chain(target_protocol or "file", fo)
@@ -96,10 +108,31 @@ class VolumeFileSystem(AbstractFileSystem):
         self._message = message
         self._publishes = isinstance(volume, str) if publish is None else publish
         self._held_back = 0
+        self.transactions = 0  # of all threads
+        self.others_wrote = False  # while one of another thread was under way
         self._written = False  # through the handle: it holds the volume against other writers
         self.turn = threading.RLock()
+        _ALL[id(self)] = self  # its own hash is fsspec's
         self.open_files = 0
         self._opened: Volume | None = volume if isinstance(volume, Volume) else None
+
+    # fsspec's own, each thread's for itself
+
+    @property
+    def _intrans(self) -> bool:
+        return getattr(self._of_thread, "intrans", False)
+
+    @_intrans.setter
+    def _intrans(self, value: bool) -> None:
+        self._of_thread.intrans = value
+
+    @property
+    def _transaction(self) -> Any:
+        return getattr(self._of_thread, "transaction", None)
+
+    @_transaction.setter
+    def _transaction(self, value: Any) -> None:
+        self._of_thread.transaction = value
 
     @classmethod
     def of(cls, volume: Volume) -> VolumeFileSystem:
@@ -124,7 +157,7 @@ class VolumeFileSystem(AbstractFileSystem):
     def _look(self, ask: Callable[[Volume], T]) -> T:
         """What the handle says. Another thread may let go of it meanwhile: then what the next one says."""
         while True:
-            volume = self.volume
+            volume = self._opened or self.volume  # without waiting for whoever publishes
             try:
                 return ask(volume)
             except HandleClosedError:
@@ -160,14 +193,17 @@ class VolumeFileSystem(AbstractFileSystem):
     @_in_turn
     def written(self) -> None:
         """Something was changed: publish it, unless more is to come."""
-        if self._publishes and not (self._held_back or self._intrans or self.open_files):
+        if self.transactions and not self._intrans:
+            self.others_wrote = True
+        if self._publishes and not (self._held_back or self.transactions or self.open_files):
             self.commit()
+            self.others_wrote = False
             self._let_go()
 
     @_in_turn
     def drop(self) -> None:
         """What was written and is in no version is gone, if this file system publishes by itself."""
-        if self._publishes and not self.open_files:
+        if self._publishes and not (self.open_files or self.transactions):
             self._let_go()
 
     @property
@@ -401,6 +437,12 @@ class VolumeFileSystem(AbstractFileSystem):
         self._written = True
         return volume
 
+    def begin_afresh(self) -> None:
+        """In a forked child: the thread that had the turn is not there any more, and the session is the parent's."""
+        self.turn = threading.RLock()
+        if isinstance(self._given, str):
+            self._opened, self._written, self.open_files = None, False, 0
+
     def _let_go(self) -> None:
         """Forget the handle that was opened by a name; files that are open in one that was only read stay so."""
         if self._opened is not None and isinstance(self._given, str):
@@ -437,6 +479,18 @@ class VolumeFileSystem(AbstractFileSystem):
         if info.is_symlink:
             made["destination"] = info.target
         return made
+
+
+_ALL: weakref.WeakValueDictionary[int, VolumeFileSystem] = weakref.WeakValueDictionary()
+
+
+def _begin_afresh() -> None:
+    for fs in list(_ALL.values()):
+        fs.begin_afresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_afresh)
 
 
 def _time(ns: int) -> datetime:

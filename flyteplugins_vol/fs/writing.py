@@ -9,6 +9,7 @@ import uuid
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, cast
 
+from flyteplugins_vol.history.unmounted import later
 from flyteplugins_vol.io import RWVolume
 
 
@@ -44,10 +45,17 @@ class NewFile(io.BufferedWriter):
         with self._owner.turn:
             try:
                 super().close()
+            except BaseException:
+                self.discard()
+                raise
             finally:
                 self._owner.open_files -= 1
             if self._autocommit:
                 self.commit()
+
+    def __del__(self) -> None:  # in any thread, whatever locks that has, and whoever has the turn may wait for it
+        if not self.closed:
+            later(self.close)
 
     def commit(self) -> None:
         """Take the name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import shutil
 import sqlite3
 import threading
@@ -60,7 +61,7 @@ class Unmounted:
         self._uploading = 0
         self._closed = False
         self._users = 0
-        self._to_close = False
+        self._when_unused: Callable[[], None] | None = None
         self._changes = self._published = 0
         try:
             self.session = open_session(spec, self.call, LeaseWait(spec.volume_name))
@@ -93,7 +94,11 @@ class Unmounted:
     def read(self, ino: int, offset: int, size: int) -> bytes:
         """Bytes of a file, short only at its end; what is not on local disk is fetched first. Raises `VolumeError`."""
         while isinstance(found := self.call(self.workspace.read, ino, offset, size), Miss):
-            self.session.fetcher.fetch(found).result()
+            try:
+                self.session.fetcher.fetch(found).result()
+            except RuntimeError:  # its pool was shut down in this moment
+                self._check_open()
+                raise
         return bytes(found)
 
     def warm(self, path: str) -> None:
@@ -115,23 +120,25 @@ class Unmounted:
     def used_by(self, user: object) -> None:
         """As long as that object lives, `close_when_unused` waits."""
         with self._lock:
+            self._check_open()
             self._users += 1
-        weakref.finalize(user, self._unused).atexit = False
+        begin_closer()
+        weakref.finalize(user, later, self._unused).atexit = False
 
-    def close_when_unused(self) -> None:
-        """Close it when the last user is gone, or now."""
+    def close_when_unused(self, close: Callable[[], None]) -> None:
+        """Have it closed by that when the last user is gone, or now."""
         with self._lock:
-            self._to_close = True
+            self._when_unused = close
             if self._users:
                 return
-        self.close()
+        close()
 
     def _unused(self) -> None:
         with self._lock:
             self._users -= 1
-            if self._users or not self._to_close:
+            if self._users or self._when_unused is None:
                 return
-        self.close()
+        self._when_unused()
 
     def close(self) -> None:
         """Let go, and drop what was not committed. Idempotent."""
@@ -190,6 +197,31 @@ class Unmounted:
         with self._thawed:
             self._frozen = False
             self._thawed.notify_all()
+
+
+_gone: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()  # its put may interrupt itself
+_closer: threading.Thread | None = None
+
+
+def later(action: Callable[[], object]) -> None:
+    """From a finalizer, which runs in any thread, whatever locks that has: in a thread that has none."""
+    _gone.put(action)
+
+
+def begin_closer() -> None:
+    """Before the first finalizer: what runs in one starts no thread."""
+    global _closer
+    if _closer is None or not _closer.is_alive():  # a forked child has none
+        _closer = threading.Thread(target=_close_gone, name="close", daemon=True)
+        _closer.start()
+
+
+def _close_gone() -> None:
+    while True:
+        try:
+            _gone.get()()
+        except Exception:
+            log.exception("a session could not be closed")
 
 
 def _hold(directory: str) -> int:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import os
 import shutil
 import threading
 import weakref
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
-from flyteplugins_vol.history.unmounted import Unmounted
+from flyteplugins_vol.history.unmounted import Unmounted, begin_closer, later
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.portable import make_workspace
 
@@ -31,7 +33,7 @@ class Access:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.session: Unmounted | None = None
-        self._closer: weakref.finalize[..., Any] | None = None
+        self._opened: _Opened | None = None
 
     def __reduce__(self) -> tuple[type[Access], tuple[()]]:
         return Access, ()
@@ -42,9 +44,9 @@ class Access:
     def open(self, owner: object, spec: MountSpec) -> Unmounted:
         """Open a session instead of the one that there is. Files that are open in one that only reads stay so."""
         _ALL.add(self)
-        if self.session is not None and self.writer is None:
-            self.session.close_when_unused()
-            self.session = self._closer = None  # what it is left to closes it at the latest with the owner
+        if self._opened is not None and self.session is not None and self.writer is None:
+            self.session.close_when_unused(self._opened.close)
+            self.session = self._opened = None  # what it is left to closes it at the latest with the owner
         self.close()
         lock = None if spec.read_only else _WriterLock.held(spec)
         try:
@@ -53,7 +55,9 @@ class Access:
             if lock is not None:
                 lock.release()
             raise
-        self._closer = weakref.finalize(owner, _close, self.session, lock)
+        self._opened = opened = _Opened(self.session, lock)
+        begin_closer()
+        weakref.finalize(owner, later, opened.close).atexit = False
         return self.session
 
     @property
@@ -62,9 +66,9 @@ class Access:
         return self.session if self.session is not None and not self.session.spec.read_only else None
 
     def close(self) -> None:
-        if self._closer is not None:
-            self._closer()
-        self.session = self._closer = None
+        if self._opened is not None:
+            self._opened.close()
+        self.session = self._opened = None
 
     def drop(self) -> bool:
         """Close. Whether something is lost by that: written, and in no version."""
@@ -97,9 +101,46 @@ class _WriterLock:
         os.close(self._fd)
 
 
-def _close(session: Unmounted, lock: _WriterLock | None) -> None:
-    try:
-        session.close()
-    finally:
-        if lock is not None:
-            lock.release()
+class _Opened:
+    """A session to be closed once, by who comes first: its handle, what follows its last user, the process's end."""
+
+    all: ClassVar[set[_Opened]] = set()
+
+    def __init__(self, session: Unmounted, lock: _WriterLock | None) -> None:
+        self._session: Unmounted | None = session
+        self._lock = lock
+        self._owner = os.getpid()
+        _Opened.all.add(self)
+
+    def keep(self) -> None:
+        if self._session is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session.workspace.index.db.sql))
+
+    def close(self) -> None:
+        if os.getpid() != self._owner:  # a forked child's exit is not its parent's
+            return
+        session, self._session = self._session, None
+        lock, self._lock = self._lock, None
+        _Opened.all.discard(self)
+        try:
+            if session is not None:
+                session.close()
+        finally:
+            if lock is not None:
+                lock.release()
+
+
+@atexit.register
+def _close_all() -> None:
+    for opened in list(_Opened.all):
+        opened.close()
+
+
+def _keep_open() -> None:
+    """In a forked child: SQLite must not close its parent's index there, which would remove the WAL under it."""
+    for opened in _Opened.all:
+        opened.keep()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_open)

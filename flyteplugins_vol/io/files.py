@@ -158,8 +158,9 @@ class ReadFiles:
 
         The cache is the one of all mounts that name no other.
         """
-        session: Unmounted = self._reader()
-        tree = SessionTree(session, self)
+        with self._access.lock:
+            session: Unmounted = self._reader()
+            tree = SessionTree(session, self)
         before = session.session.fetcher.fetched_bytes
         for path in paths or ("/",):
             find(tree, path).existing()
@@ -187,7 +188,11 @@ class ReadFiles:
             self._access.close()
 
     def _reading(self) -> FileTree:
-        return self._mounted_tree() or SessionTree(self._reader(), self)
+        tree = self._mounted_tree()
+        if tree is not None:
+            return tree
+        with self._access.lock:  # between the two another thread's first write would close the session
+            return SessionTree(self._reader(), self)
 
     def _writing(self) -> FileTree:
         raise OSError(errno.EROFS, "a version is read-only: fork() it to write")

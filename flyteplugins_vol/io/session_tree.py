@@ -7,9 +7,10 @@ import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from flyteplugins_vol.history.unmounted import Unmounted
+from flyteplugins_vol.history.unmounted import Unmounted, later
 from flyteplugins_vol.io.tree import Node, check_memory
 from flyteplugins_vol.model import ROOT_INO, AttrChange, Caller, Inode
 from flyteplugins_vol.workspace.ranges import SEEK_DATA
@@ -116,7 +117,7 @@ class _File(io.RawIOBase):
         self._ino = ino
         self._flags = flags
         self._at = 0
-        self._open = False
+        self._open = self._collected = False
         session.used_by(self)
         (session.change if self.writable() else session.call)(session.workspace.open, ino, flags)
         self._open = True
@@ -172,9 +173,22 @@ class _File(io.RawIOBase):
     def close(self) -> None:
         if self._open and not self.closed:
             self._open = False
-            with suppress(Exception):  # the session is closed: there is nothing left to release
-                self._session.call(self._session.workspace.release, self._ino, self._flags)
+            session = self._session
+            release = partial(session.call, session.workspace.release, self._ino, self._flags)
+            if self._collected:  # in any thread, whatever locks that has
+                later(release)
+            else:
+                with suppress(Exception):  # the session is closed: there is nothing left to release
+                    release()
         super().close()
+
+    def __del__(self) -> None:
+        self._collected = True
+        self.close()
+
+    def _dealloc_warn(self, source: object) -> None:
+        """Python's buffers call this when they are collected themselves, and then `close`."""
+        self._collected = True
 
     def _size(self) -> int:
         return self._session.call(lambda: self._session.workspace.getattr(self._ino).size)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from threading import Barrier, Event
 
 import fsspec
 import pytest
@@ -166,6 +170,68 @@ def test_threads_that_write_and_read_at_once_lose_nothing(volume: RWVolume, loca
     found = VolumeFileSystem("data").find("made")
     made = [f"made/{number}/{n}" for number in range(4) for n in range(6)]
     assert sorted(found) == sorted([*made, *(f"{name}-opened" for name in made)])
+
+
+def test_a_transaction_is_one_threads_own(volume: RWVolume, locator: str) -> None:
+    fs = VolumeFileSystem("data")
+    with ThreadPoolExecutor(1) as other:
+        with pytest.raises(ValueError, match="as asked"), fs.transaction:
+            with fs.open("mine", "wb") as file:
+                file.write(b"mine")
+            other.submit(fs.pipe_file, "theirs", b"theirs").result(30)
+            raise ValueError("as asked")
+        assert VolumeFileSystem("data").find("") == ["b.txt", "dir/a.txt", "theirs"]
+        with fs.transaction:
+            with fs.open("first", "wb") as file:
+                file.write(b"first")
+            other.submit(write_in_transaction, fs, "second").result(30)
+    assert VolumeFileSystem("data").find("") == ["b.txt", "dir/a.txt", "first", "second", "theirs"]
+
+
+def write_in_transaction(fs: VolumeFileSystem, path: str) -> None:
+    with fs.transaction, fs.open(path, "wb") as file:
+        file.write(path.encode())
+
+
+def test_a_file_whose_close_failed_is_in_no_version(volume: RWVolume, locator: str) -> None:
+    fs = VolumeFileSystem("data")
+    file = fs.open("big", "wb")
+    file.write(b"x" * 100)
+    file.raw.write = failing
+    with pytest.raises(OSError, match="as asked"):
+        file.close()
+    fs.pipe_file("next", b"n")
+    assert VolumeFileSystem("data").find("") == ["b.txt", "dir/a.txt", "next"]
+
+
+def failing(data: object) -> int:
+    raise OSError(errno.ENOSPC, "as asked")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_waits_for_no_thread_of_its_parent(volume: RWVolume, locator: str) -> None:
+    fs = VolumeFileSystem("data")
+    held, done = Event(), Event()
+
+    def hold() -> None:
+        with fs.turn:
+            held.set()
+            done.wait(60)
+
+    with ThreadPoolExecutor(1) as other:
+        other.submit(hold)
+        held.wait(30)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if fs.cat_file("b.txt") == b"b" else 1)
+        deadline = time.monotonic() + 30
+        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if ended == (0, 0):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        done.set()
+    assert ended == (child, 0)
 
 
 def test_a_file_that_is_read_stays_open_while_others_are_written(volume: RWVolume, locator: str) -> None:

@@ -7,7 +7,11 @@ import io
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -457,8 +461,52 @@ def test_a_file_that_is_read_stays_open_when_the_first_write_comes(world: World)
         assert volume.read_bytes.sync("a") == b"other"
     assert not session._closed
     del file
-    assert session._closed
+    wait_until(lambda: session._closed)
     volume.abandon.sync()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_what_is_collected_in_the_middle_of_anything_waits_for_no_lock(world: World) -> None:
+    volume = world.new()
+    volume.write_bytes.sync("a", b"1")
+    version = volume.finalize.sync()
+    file: Any = version.open.sync("a")
+    session = version._access.session
+    assert session is not None
+    with ThreadPoolExecutor(1) as threads, session._lock:
+        session.close_when_unused(session.close)
+        holder = [file]
+        del file
+        threads.submit(holder.clear).result(10)  # the last reference goes in another thread
+    version._access.session = None
+    wait_until(lambda: session._closed)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.parametrize("end", ["sys.exit(0)", "del volume; os._exit(0)"])
+def test_the_end_of_a_forked_child_is_not_that_of_what_its_parent_wrote(world: World, end: str) -> None:
+    script = f"""
+import os, sys, warnings
+from flyteplugins_vol.io import Volume
+warnings.simplefilter("ignore")
+volume = Volume.new("data", {world.store!r})
+volume.write_bytes.sync("a", b"1")
+volume.commit.sync()
+volume.write_bytes.sync("b", bytes(5_000_000))
+if os.fork() == 0:
+    {end}
+os.wait()
+volume.write_bytes.sync("c", b"3")
+print(*(info.path for info in volume.finalize.sync().ls.sync()))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.split(), done.returncode) == (["/a", "/b", "/c"], 0), done.stderr
 
 
 def test_an_open_file_keeps_its_volume(world: World) -> None:
