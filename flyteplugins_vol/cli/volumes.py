@@ -11,19 +11,11 @@ from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import ExistsError
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.cli.output import Waiting, table, version_wire
-from flyteplugins_vol.errors import StoreError, VolumeError
 from flyteplugins_vol.history.deletion import delete_version, delete_volume
-from flyteplugins_vol.history.record import check_name, load_record, parse_locator
-from flyteplugins_vol.history.volumes import (
-    VolumeEntry,
-    find_volumes,
-    follow_back,
-    head,
-    list_versions,
-    list_volumes,
-)
+from flyteplugins_vol.history.record import check_name, parse_locator
+from flyteplugins_vol.history.volumes import find_volumes, list_versions
 from flyteplugins_vol.human import local, shown_text, size
-from flyteplugins_vol.io import ROVolume, Volume
+from flyteplugins_vol.io import Volume, VolumeInfo, hosts
 from flyteplugins_vol.store.base import ObjectStore
 
 
@@ -59,16 +51,15 @@ def list_(options: Options) -> None:
     flytevol list
     flytevol list --store s3://bucket/volumes --json
     """
-    with opened_store(options.store) as store:
-        volumes = [(volume, *_newest(store, volume)) for volume in list_volumes(store)]
-        names = [volume.name for volume, *_ in volumes]
-        wire = [_entry_wire(volume, version, error) for volume, version, error in volumes]
-        rows = [_entry_row(volume, version, error, names.count(volume.name) > 1) for volume, version, error in volumes]
-        if not rows:
-            options.output.note(f"no volumes in {store.url}")
-        columns = ("NAME", "VERSION", "FILES", "SIZE", "CREATED", "MESSAGE")
-        if rows or options.as_json:
-            options.output.result(wire, table(columns, rows, right=("VERSION", "FILES", "SIZE")))
+    found = Volume.list.sync(options.store)
+    names = [volume.name for volume in found]
+    rows = [_entry_row(volume, names.count(volume.name) > 1) for volume in found]
+    if not rows:
+        options.output.note(f"no volumes in {hosts.store_url(options.store)}")
+    columns = ("NAME", "VERSION", "FILES", "SIZE", "CREATED", "MESSAGE")
+    if rows or options.as_json:
+        wire = [_entry_wire(volume) for volume in found]
+        options.output.result(wire, table(columns, rows, right=("VERSION", "FILES", "SIZE")))
 
 
 @click.command(short_help="Delete a volume, or one version.")
@@ -114,14 +105,7 @@ def log(options: Options, volume: str, limit: int | None, locators: bool) -> Non
     flytevol log data
     flytevol log data@7 -n 3 --json
     """
-    version = version_at(volume, options.store)
-    with opened_store(version.store) as store:
-        record = load_record(store, parse_locator(str(version.locator)))
-        found: list[ROVolume] = []
-        for number, one in enumerate(follow_back(store, record), 1):
-            found.append(ROVolume.of(one))
-            if number == limit:
-                break
+    found = version_at(volume, options.store).log.sync(limit)
     if locators and not options.as_json:
         for one in found:
             options.output.line(str(one.locator))
@@ -170,33 +154,20 @@ def _ask(yes: bool, question: str) -> None:
         click.confirm(question, abort=True, err=True)
 
 
-def _newest(store: ObjectStore, volume: VolumeEntry) -> tuple[ROVolume | None, VolumeError | None]:
-    """The newest version; a volume that is damaged must not hide the others."""
-    try:
-        locator = head(store, volume)
-        return (None, None) if locator is None else (ROVolume.of(load_record(store, locator)), None)
-    except VolumeError as error:
-        if isinstance(error, StoreError):
-            raise
-        return None, error
-
-
-def _entry_wire(volume: VolumeEntry, version: ROVolume | None, error: VolumeError | None) -> dict[str, Any]:
+def _entry_wire(volume: VolumeInfo) -> dict[str, Any]:
     return {
         "name": volume.name,
         "id": volume.id,
-        "store": volume.store_url,
-        "newest": None if version is None else version_wire(version),
-        "error": None if error is None else error.to_wire(),
+        "store": volume.store,
+        "newest": None if volume.newest is None else version_wire(volume.newest),
+        "error": None if volume.error is None else volume.error.to_wire(),
     }
 
 
-def _entry_row(
-    volume: VolumeEntry, version: ROVolume | None, error: VolumeError | None, ambiguous: bool
-) -> tuple[str, ...]:
-    name = str(volume) if ambiguous else volume.name
+def _entry_row(volume: VolumeInfo, ambiguous: bool) -> tuple[str, ...]:
+    name, version = str(volume) if ambiguous else volume.name, volume.newest
     if version is None:
-        return name, "", "", "", "", f"({error.message})" if error is not None else "(no version)"
+        return name, "", "", "", "", f"({volume.error.message})" if volume.error is not None else "(no version)"
     number = str(int(str(version.version).partition("-")[0]))
     stats = version.stats
     files, total = f"{stats.get('files', 0):,}", size(stats.get("bytes", 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flyteplugins_vol.config import StoreOptions
 from flyteplugins_vol.io.encryption import change_encryption_secret
 from flyteplugins_vol.io.images import with_high_throughput_volume_deps, with_volume_deps
+from flyteplugins_vol.io.listing import VolumeInfo
 from flyteplugins_vol.io.upkeep import Retention
 from flyteplugins_vol.io.volume import ROVolume, RWVolume, Volume
 
@@ -14,6 +15,7 @@ __all__ = [
     "Retention",
     "StoreOptions",
     "Volume",
+    "VolumeInfo",
     "change_encryption_secret",
     "with_high_throughput_volume_deps",
     "with_volume_deps",

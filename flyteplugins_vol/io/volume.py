@@ -18,9 +18,11 @@ from flyteplugins_vol.io.dual import dual, dual_class
 from flyteplugins_vol.io.encryption import KeySource, with_secret
 from flyteplugins_vol.io.facts import new_id
 from flyteplugins_vol.io.files import Access, ReadFiles
+from flyteplugins_vol.io.listing import Listing
 from flyteplugins_vol.io.mounted import Mountable, MountedVolume
 from flyteplugins_vol.io.mounting import Mounting, MountOptions, publish_when_terminated
 from flyteplugins_vol.io.naming import find_volume
+from flyteplugins_vol.io.past import Past
 from flyteplugins_vol.io.payload import Known, payload_of, payload_of_version, pickled_writer, unpickled
 from flyteplugins_vol.io.publishing import Publishing
 from flyteplugins_vol.io.recovery import Recoverable, recoverable
@@ -29,7 +31,7 @@ from flyteplugins_vol.store.open import open_store
 from flyteplugins_vol.store.url import parse_store_url
 
 
-class Volume(ReadFiles, Upkeep, Mountable):
+class Volume(ReadFiles, Listing, Past, Upkeep, Mountable):
     """A durable, versioned file system on object storage. Make one with `new`, `from_locator` or `from_name`."""
 
     writable: ClassVar[bool]

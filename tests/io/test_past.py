@@ -1,0 +1,89 @@
+"""Versions of a volume, and volumes of a store, by the public types."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+
+import pytest
+
+from flyteplugins_vol.errors import RecordDamagedError, VersionNotFoundError
+from flyteplugins_vol.io import RWVolume, Volume
+from tests.io.conftest import World
+
+
+def committed(world: World, *messages: str) -> RWVolume:
+    volume = world.new()
+    for message in messages:
+        commit(volume, message)
+    return volume
+
+
+def commit(volume: RWVolume, message: str) -> None:
+    volume.write_bytes.sync("a", message.encode())
+    volume.commit.sync(message)
+
+
+def test_log_is_the_newest_first(world: World) -> None:
+    volume = committed(world, "one", "two", "three")
+    assert [one.message for one in volume.log.sync()] == ["three", "two", "one"]
+    assert [one.message for one in asyncio.run(volume.log(2))] == ["three", "two"]
+    older = volume.log.sync()[1]
+    assert [one.locator for one in older.log.sync()] == [one.locator for one in volume.log.sync()[1:]]
+    assert not older.writable
+
+
+def test_log_goes_on_before_a_fork(world: World) -> None:
+    volume = committed(world, "one", "two")
+    fork = world.keep(volume.log.sync()[1].fork.sync("other"))
+    assert [one.message for one in fork.log.sync()] == ["one"], "it has no version of its own so far"
+    commit(fork, "mine")
+    assert [(one.name, one.message) for one in fork.log.sync()] == [("other", "mine"), ("demo", "one")]
+
+
+def test_log_of_a_handle_that_came_from_elsewhere(world: World) -> None:
+    version = world.load(committed(world, "one", "two").locator)
+    assert [one.message for one in pickle.loads(pickle.dumps(version)).log.sync()] == ["two", "one"]
+
+
+def test_log_ends_where_a_version_was_deleted(world: World) -> None:
+    volume = committed(world, "one", "two", "three")
+    first, second, _ = world.objects("volumes")[-3:]
+    first.write_bytes(first.read_bytes() + b" ")
+    with pytest.raises(RecordDamagedError):
+        volume.log.sync()
+    second.unlink()
+    assert [one.message for one in volume.log.sync()] == ["three"]
+
+
+def test_there_is_no_log_before_the_first_commit(world: World) -> None:
+    assert world.new().log.sync() == []
+
+
+def test_list_of_a_store(world: World) -> None:
+    assert Volume.list.sync(world.store) == []
+    volume = committed(world, "one", "two")
+    other = world.new("another")
+    commit(other, "theirs")
+    found = asyncio.run(Volume.list(world.store))
+    assert [(one.name, one.id, one.store) for one in found] == [
+        ("another", other.id, other.store), ("demo", volume.id, volume.store),
+    ]  # fmt: skip
+    newest = found[1].newest
+    assert newest is not None
+    assert (newest.locator, newest.message) == (volume.locator, "two")
+    assert str(found[1]) == f"demo-{volume.id}"
+
+
+def test_a_damaged_volume_does_not_hide_the_others(world: World) -> None:
+    volume = committed(world, "one")
+    commit(world.new("another"), "theirs")
+    for path in world.objects(f"volumes/demo-{volume.id}/versions"):
+        path.write_bytes(path.read_bytes() + b" ")
+    another, demo = Volume.list.sync(world.store)
+    assert another.newest is not None
+    assert demo.newest is None
+    assert isinstance(demo.error, RecordDamagedError)
+    for path in world.objects(f"volumes/demo-{volume.id}/versions"):
+        path.rename(path.with_name(path.name.replace("1-", "2-")))
+    assert isinstance(Volume.list.sync(world.store)[1].error, VersionNotFoundError)
