@@ -22,6 +22,7 @@ COMMANDS = {
     "list": f"{_HERE}.volumes:list_",
     "delete": f"{_HERE}.volumes:delete",
     "log": f"{_HERE}.volumes:log",
+    "diff": f"{_HERE}.diff:diff",
     "fork": f"{_HERE}.volumes:fork",
     "verify": f"{_HERE}.verify:verify",
     "prune": f"{_HERE}.prune:prune",
@@ -50,7 +51,7 @@ COMMANDS = {
 }
 
 _SECTIONS = (
-    ("Volumes", ("new", "list", "delete", "log", "fork", "verify", "prune", "gc", "rekey")),
+    ("Volumes", ("new", "list", "delete", "log", "diff", "fork", "verify", "prune", "gc", "rekey")),
     ("Files", ("ls", "tree", "cat", "stat", "get", "put", "cp", "rm", "explore")),
     ("Mounts", ("mount", "umount", "exec", "commit", "refresh", "status", "recover", "warmup")),
     ("This machine", ("doctor", "bench", "completion")),

@@ -132,8 +132,10 @@ def _connect(path: str, *, read_only: bool) -> sqlite3.Connection:
     )
 
 
-def guard(sql: sqlite3.Connection, *, attached: int = 0) -> None:
+def guard(sql: sqlite3.Connection, *, attached: int = 0, longest: int = _LONGEST_CELL) -> None:
     """What makes a stranger's file harmless; the first of the pragmas reads it already. ``attached``: files beside it.
+
+    ``longest``: bytes of a value, where greater ones are put together than any that an index has.
 
     Defensive mode and limits where this Python can set them (3.12, 3.11). They are a second wall: nothing of a file
     but rows of our own tables is ever run or used, see `_check`.
@@ -143,7 +145,7 @@ def guard(sql: sqlite3.Connection, *, attached: int = 0) -> None:
         for off in (sqlite3.SQLITE_DBCONFIG_ENABLE_TRIGGER, sqlite3.SQLITE_DBCONFIG_ENABLE_VIEW):
             sql.setconfig(off, False)
     if sys.version_info >= (3, 11):
-        sql.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_CELL)
+        sql.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
         sql.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, attached)
     for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "mmap_size=0", f"cache_size=-{_CACHE_KIB}"):
         sql.execute(f"PRAGMA {pragma}")

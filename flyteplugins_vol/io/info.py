@@ -60,6 +60,11 @@ def info_of(tree: FileTree, path: str, node: Node) -> FileInfo:
     """The node at a path."""
     target = text_of(tree.readlink(node)) if node.is_symlink else None
     return FileInfo(
-        path, _KINDS.get(stat.S_IFMT(node.mode), "unknown"), node.size, stat.S_IMODE(node.mode), node.uid, node.gid,
+        path, kind_of(node.mode), node.size, stat.S_IMODE(node.mode), node.uid, node.gid,
         node.nlink, node.ino, node.atime, node.mtime, node.ctime, target,
     )  # fmt: skip
+
+
+def kind_of(mode: int) -> str:
+    """The kind of file that a mode tells of."""
+    return _KINDS.get(stat.S_IFMT(mode), "unknown")

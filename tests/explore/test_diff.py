@@ -7,8 +7,9 @@ import stat
 
 import pytest
 
-from flyteplugins_vol.explore.diff import Change, Diff, Kind
+from flyteplugins_vol.explore.diff import Diff
 from flyteplugins_vol.history.record import VersionRecord
+from flyteplugins_vol.index.difference import Change, Kind
 from flyteplugins_vol.model import ROOT_INO, AttrChange
 from tests.driven import ME, Driven
 from tests.explore.conftest import ODD_NAME, Cats, World, put

@@ -7,10 +7,11 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from flyteplugins_vol.explore.diff import Diff, Kind
+from flyteplugins_vol.explore.diff import Diff
 from flyteplugins_vol.explore.names import split
 from flyteplugins_vol.explore.widgets.application import app_of
 from flyteplugins_vol.explore.widgets.changes import ChangeRows, summary_text
+from flyteplugins_vol.index.difference import Kind
 
 _COLOURS = {Kind.ADDED: "$success", Kind.REMOVED: "$error", Kind.CONTENT: "$warning", Kind.ATTRIBUTES: "$muted"}
 

@@ -7,10 +7,10 @@ import stat
 from rich.text import Text
 
 from flyteplugins_vol import human
-from flyteplugins_vol.explore.diff import Change, Kind, Summary
 from flyteplugins_vol.explore.widgets.layout import left, middle, name_text, right
 from flyteplugins_vol.explore.widgets.paged import PagedRows
 from flyteplugins_vol.human import shown
+from flyteplugins_vol.index.difference import Change, Kind, Summary
 
 _STYLES = {Kind.ADDED: "added", Kind.REMOVED: "removed", Kind.CONTENT: "changed", Kind.ATTRIBUTES: "dim"}
 _SIZES = 30
