@@ -25,6 +25,7 @@
     │   └── ObjectTooLargeError     an answer is larger than what was asked for can be
     ├── ConflictError               somebody else was there first
     │   ├── VolumeBusyError         the volume is mounted read-write elsewhere
+    │   ├── TagExistsError          the tag names another version already
     │   ├── LeaseLostError          somebody else writes to the volume by now: this writer was paused or cut off
     │   └── RefMovedError           the ref no longer names the version that this commit builds on
     ├── DamageError                 stored bytes are not what was written
@@ -156,6 +157,10 @@ class ConflictError(VolumeError):
 
 class VolumeBusyError(ConflictError):
     kind = "volume-busy"
+
+
+class TagExistsError(ConflictError):
+    kind = "tag-exists"
 
 
 class LeaseLostError(ConflictError):

@@ -24,6 +24,7 @@ COMMANDS = {
     "log": f"{_HERE}.volumes:log",
     "diff": f"{_HERE}.diff:diff",
     "fork": f"{_HERE}.volumes:fork",
+    "tag": f"{_HERE}.tag:tag",
     "verify": f"{_HERE}.verify:verify",
     "prune": f"{_HERE}.prune:prune",
     "gc": f"{_HERE}.gc:gc",
@@ -51,7 +52,7 @@ COMMANDS = {
 }
 
 _SECTIONS = (
-    ("Volumes", ("new", "list", "delete", "log", "diff", "fork", "verify", "prune", "gc", "rekey")),
+    ("Volumes", ("new", "list", "delete", "log", "diff", "fork", "tag", "verify", "prune", "gc", "rekey")),
     ("Files", ("ls", "tree", "cat", "stat", "get", "put", "cp", "rm", "explore")),
     ("Mounts", ("mount", "umount", "exec", "commit", "refresh", "status", "recover", "warmup")),
     ("This machine", ("doctor", "bench", "completion")),

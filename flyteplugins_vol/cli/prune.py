@@ -34,8 +34,8 @@ def prune(
 ) -> None:  # fmt: skip
     """Delete the versions of a volume that no --keep-… keeps. Without --yes, only show which those are.
 
-    What a ref (a branch or a tag) names always stays, and so does everything that forks and other versions need. A
-    locator of a deleted version leads nowhere. Space comes back by `flytevol gc`.
+    What a tag names always stays, and so does everything that forks and other versions need. A locator of a deleted
+    version leads nowhere. Space comes back by `flytevol gc`.
 
     \b
     flytevol prune data --keep-last 10 --keep-daily 30

@@ -15,7 +15,7 @@ from flyteplugins_vol.history.deletion import delete_version, delete_volume
 from flyteplugins_vol.history.record import check_name, parse_locator
 from flyteplugins_vol.history.volumes import find_volumes, list_versions
 from flyteplugins_vol.human import local, shown_text, size
-from flyteplugins_vol.io import Volume, VolumeInfo, hosts
+from flyteplugins_vol.io import ROVolume, Volume, VolumeInfo, hosts
 from flyteplugins_vol.store.base import ObjectStore
 
 
@@ -99,7 +99,7 @@ def delete(options: Options, volume: str, yes: bool, force: bool) -> None:
 @click.option("-l", "--locators", is_flag=True, help="Print only the locators.")
 @common
 def log(options: Options, volume: str, limit: int | None, locators: bool) -> None:
-    """Show a version and those that it came from, the newest first; also those before a fork.
+    """Show a version and those that it came from, the newest first, with their tags; also those before a fork.
 
     \b
     flytevol log data
@@ -110,16 +110,19 @@ def log(options: Options, volume: str, limit: int | None, locators: bool) -> Non
         for one in found:
             options.output.line(str(one.locator))
         return
+    tags = _tags(found)
     rows = [
         (
             f"{one.name}@{int(str(one.version).partition('-')[0])}", str(one.version).partition("-")[2][:10],
             local(one.created), shown_text(one.author or ""), size(one.stats.get("bytes", 0)),
-            "+" + size(one.stats.get("new_pack_bytes", 0)), shown_text(one.message or ""),
+            "+" + size(one.stats.get("new_pack_bytes", 0)), *([", ".join(tags.get(one.locator, []))] if tags else []),
+            shown_text(one.message or ""),
         )
         for one in found
     ]  # fmt: skip
-    columns = ("VERSION", "HASH", "CREATED", "AUTHOR", "SIZE", "STORED", "MESSAGE")
-    options.output.result([version_wire(one) for one in found], table(columns, rows, right=("SIZE", "STORED")))
+    columns = ("VERSION", "HASH", "CREATED", "AUTHOR", "SIZE", "STORED", *(["TAGS"] if tags else []), "MESSAGE")
+    wire = [{**version_wire(one), "tags": tags.get(one.locator, [])} for one in found]
+    options.output.result(wire, table(columns, rows, right=("SIZE", "STORED")))
 
 
 @click.command(short_help="Make an independent copy of a version.")
@@ -140,6 +143,15 @@ def fork(options: Options, volume: str, name: str | None, message: str | None) -
             _check_free(store, name)
     made = parent.fork.sync(name or fork_name(parent.name)).finalize.sync(message)
     options.output.result(version_wire(made), str(made.locator))
+
+
+def _tags(versions: list[ROVolume]) -> dict[str | None, list[str]]:
+    """Tags by locator, of all volumes that these are versions of."""
+    tags: dict[str | None, list[str]] = {}
+    for one in {version.id: version for version in versions}.values():
+        for name, locator in one.tags.sync().items():
+            tags.setdefault(locator, []).append(name)
+    return tags
 
 
 def _check_free(store: ObjectStore, name: str, hint: str = "choose another name") -> None:

@@ -21,6 +21,7 @@ from flyteplugins_vol.history.copies import keep_copy
 from flyteplugins_vol.history.holding import lease_key
 from flyteplugins_vol.history.lease import Lease, LeaseKeeper, Tell
 from flyteplugins_vol.history.lease_wait import LeaseWait
+from flyteplugins_vol.history.prune import restore_named
 from flyteplugins_vol.history.record import Locator, load_record
 from flyteplugins_vol.history.refs import MAIN, Ref
 from flyteplugins_vol.history.volumes import VolumeEntry, list_refs, list_versions
@@ -43,7 +44,9 @@ def delete_version(store: ObjectStore, locator: Locator) -> None:
     if named:
         raise ConflictError(
             f"the ref {', '.join(named)} of volume {volume} names this version",
-            hint="commit a newer version first, or delete the whole volume",
+            hint="commit a newer version first, or delete the whole volume"
+            if MAIN in named
+            else f"flytevol tag --delete {volume.name} {named[0]}",
         )
     if MAIN in refs and _may_become(store, locator, refs[MAIN]):
         raise ConflictError(
@@ -53,6 +56,11 @@ def delete_version(store: ObjectStore, locator: Locator) -> None:
         )
     if not _delete_record(store, locator):
         raise VersionNotFoundError(f"there is no version at {locator}", hint="it was deleted already")
+    if not restore_named(store, volume, [locator]):
+        raise ConflictError(
+            f"somebody gave version {locator.file} of volume {volume} a tag meanwhile, so it stays",
+            hint=f"flytevol tag --list {volume.name} shows the tags",
+        )
 
 
 def _may_become(store: ObjectStore, locator: Locator, newest: Ref) -> bool:

@@ -27,12 +27,13 @@ from flyteplugins_vol.io.past import Past
 from flyteplugins_vol.io.payload import Known, payload_of, payload_of_version, pickled_writer, unpickled
 from flyteplugins_vol.io.publishing import Publishing
 from flyteplugins_vol.io.recovery import Recoverable, recoverable
+from flyteplugins_vol.io.tagging import Tagging
 from flyteplugins_vol.io.upkeep import Upkeep
 from flyteplugins_vol.store.open import open_store
 from flyteplugins_vol.store.url import parse_store_url
 
 
-class Volume(ReadFiles, Listing, Past, Comparing, Upkeep, Mountable):
+class Volume(ReadFiles, Listing, Past, Comparing, Tagging, Upkeep, Mountable):
     """A durable, versioned file system on object storage. Make one with `new`, `from_locator` or `from_name`."""
 
     writable: ClassVar[bool]
