@@ -26,6 +26,7 @@ COMMANDS = {
     "fork": f"{_HERE}.volumes:fork",
     "tag": f"{_HERE}.tag:tag",
     "verify": f"{_HERE}.verify:verify",
+    "du": f"{_HERE}.du:du",
     "prune": f"{_HERE}.prune:prune",
     "gc": f"{_HERE}.gc:gc",
     "rekey": f"{_HERE}.rekey:rekey",
@@ -52,7 +53,7 @@ COMMANDS = {
 }
 
 _SECTIONS = (
-    ("Volumes", ("new", "list", "delete", "log", "diff", "fork", "tag", "verify", "prune", "gc", "rekey")),
+    ("Volumes", ("new", "list", "delete", "log", "diff", "fork", "tag", "verify", "du", "prune", "gc", "rekey")),
     ("Files", ("ls", "tree", "cat", "stat", "get", "put", "cp", "rm", "explore")),
     ("Mounts", ("mount", "umount", "exec", "commit", "refresh", "status", "recover", "warmup")),
     ("This machine", ("doctor", "bench", "completion")),

@@ -7,8 +7,6 @@ they leave out what a ref or a record names and the store has.
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,12 +23,11 @@ from flyteplugins_vol.errors import (
     VolumeError,
 )
 from flyteplugins_vol.history.copies import read_copy
-from flyteplugins_vol.history.record import IndexMap, Locator, VersionRecord, load_record, parse_locator
+from flyteplugins_vol.history.record import Locator, VersionRecord, load_record, parse_locator
 from flyteplugins_vol.history.refs import read_ref
-from flyteplugins_vol.history.segments import change_checkout
+from flyteplugins_vol.history.rolling import RollingIndex
 from flyteplugins_vol.index.database import IndexDatabase
 from flyteplugins_vol.index.rows import damaged
-from flyteplugins_vol.portable import free_bytes
 from flyteplugins_vol.store.base import ObjectStore
 from flyteplugins_vol.store.container import INDEX, PACK, object_key
 from flyteplugins_vol.store.daemonpool import DaemonPool
@@ -105,19 +102,12 @@ class References:
     def __init__(self, store: ObjectStore, directory: str) -> None:
         """``directory``: where to keep an index file while it is looked at."""
         self.keys: set[str] = set()
-        self._store = store
-        self._path = os.path.join(directory, "index.db")
-        self._there: IndexMap | None = None
+        self._index = RollingIndex(store, directory)
 
     def add(self, record: VersionRecord) -> None:
         """Add what a version refers to. Brings only what differs from the one before: add neighbours in order."""
-        if record.index != self._there:
-            if record.index.size > free_bytes(os.path.dirname(self._path)):
-                raise OSError(errno.ENOSPC, f"no room for an index of {record.index.size} bytes", self._path)
-            before, self._there = self._there, None  # after an error it is neither
-            change_checkout(self._store, before, record.index, self._path)
-            self._there = record.index
-            self.keys.update(object_key(PACK, name) for name, _ in packs_of(self._path))
+        if self._index.show(record.index):
+            self.keys.update(object_key(PACK, name) for name, _ in packs_of(self._index.path))
         self.keys.update(object_key(INDEX, item.name) for item in record.index.objects)
 
     def add_all(self, records: Iterable[VersionRecord]) -> None:

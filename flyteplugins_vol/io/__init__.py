@@ -7,7 +7,7 @@ from flyteplugins_vol.io.comparing import Difference, FileChange, FileState
 from flyteplugins_vol.io.encryption import change_encryption_secret
 from flyteplugins_vol.io.images import with_high_throughput_volume_deps, with_volume_deps
 from flyteplugins_vol.io.listing import VolumeInfo
-from flyteplugins_vol.io.upkeep import Retention
+from flyteplugins_vol.io.upkeep import Retention, Space, VersionSpace
 from flyteplugins_vol.io.volume import ROVolume, RWVolume, Volume
 
 __all__ = [
@@ -17,7 +17,9 @@ __all__ = [
     "ROVolume",
     "RWVolume",
     "Retention",
+    "Space",
     "StoreOptions",
+    "VersionSpace",
     "Volume",
     "VolumeInfo",
     "change_encryption_secret",

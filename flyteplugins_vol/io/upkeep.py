@@ -1,4 +1,4 @@
-"""Upkeep of volumes: verify a version, prune old ones, collect a store's garbage."""
+"""Upkeep of volumes: verify a version, see what each takes, prune old ones, collect a store's garbage."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from flyteplugins_vol.config import StoreOptions, cache_root
 from flyteplugins_vol.errors import NothingCommittedError
 from flyteplugins_vol.history.collect import ABANDONED, GRACE, Collection, collect
 from flyteplugins_vol.history.prune import Kept, Pruning, Retention, plan_pruning, prune
+from flyteplugins_vol.history.space import Space, VersionSpace, measure
 from flyteplugins_vol.history.verify import BrokenFile, Problem, Verification, verify
 from flyteplugins_vol.history.volumes import VolumeEntry
 from flyteplugins_vol.io import hosts
@@ -24,7 +25,10 @@ from flyteplugins_vol.store.url import parse_store_url
 if TYPE_CHECKING:
     from flyteplugins_vol.io.payload import Known
 
-__all__ = ["BrokenFile", "Collection", "Kept", "Problem", "Pruning", "Retention", "Upkeep", "Verification"]
+__all__ = [
+    "BrokenFile", "Collection", "Kept", "Problem", "Pruning", "Retention", "Space", "Upkeep", "Verification",
+    "VersionSpace",
+]  # fmt: skip
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -52,6 +56,18 @@ class Upkeep:
             raise NothingCommittedError("there is no version yet to verify", hint="commit first")
         with self._opened() as store:
             return verify(store, self._record.locator, deep=deep, scratch=scratch(), progress=progress)
+
+    @dual
+    def space(self: Any, *, progress: Progress | None = None) -> Space:
+        """How much space each version of this volume takes, has for itself alone, and would free if it were deleted.
+
+        Reads the indexes of all versions in the store, of each what differs from the one before, and no data: forks
+        and others may share packs. ``progress``: called with dicts of ``done`` and ``total``, in versions of this
+        volume and other volumes. Raises `DamageError`, `NewerFormatError`, `EncryptionKeyError`, `StoreError`.
+        """
+        with self._opened() as store:
+            volume = VolumeEntry(store.url, self.name, self.id)
+            return measure(store, volume, scratch=scratch(), progress=progress)
 
     @dual
     def prune(

@@ -1,4 +1,4 @@
-"""``flytevol verify``, ``prune`` and ``gc``."""
+"""``flytevol verify``, ``du``, ``prune`` and ``gc``."""
 
 from __future__ import annotations
 
@@ -64,6 +64,25 @@ def test_verify_names_broken_files_and_ends_with_7(data: Cli) -> None:
 def test_verify_of_what_is_not_there(data: Cli) -> None:
     data("verify", "nothing", code=3)
     data("verify", "data@99", code=3)
+
+
+def test_du_of_a_volume_and_of_one_version(data: Cli) -> None:
+    head, *rows, last = data("du", "data").lines
+    assert head.split() == ["VERSION", "CREATED", "FILES", "SIZE", "STORED", "EXCLUSIVE", "FREED"]
+    assert [row.split()[0] for row in rows] == ["data@4", "data@3", "data@2", "data@1"]
+    assert last.split()[0] == "all"
+    (one,) = data("du", "data@2").lines[1:]
+    assert one == rows[2]
+    found = data("du", "data", "--json").json
+    assert [version["locator"] for version in found["versions"]] == [one["locator"] for one in data.versions("data")]
+    newest = found["versions"][0]
+    assert (newest["files"], newest["bytes"]) == (2, 5000)
+    assert 0 < newest["exclusive"] < newest["freed"] <= newest["stored"]
+    assert found["stored"] == found["freed"]
+    assert len(data("du", "data@2", "--json").json["versions"]) == 1
+    data("fork", "data@2", "--name", "child")
+    assert data("du", "data@2", "--json").json["versions"][0]["freed"] == 0
+    data("du", "nothing", code=3)
 
 
 def test_prune_shows_its_plan_and_does_it_with_yes(data: Cli) -> None:

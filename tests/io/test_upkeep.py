@@ -56,6 +56,22 @@ def test_prune_while_the_volume_is_being_written(world: World) -> None:
     assert volume.read_bytes.sync("a") == b"2" * 5000
 
 
+def test_space_of_a_volume(world: World) -> None:
+    volume = three_versions(world)
+    told: list[object] = []
+    found = volume.space.sync(progress=told.append)
+    assert told
+    assert [one.message for one in found.versions] == ["0", "1", "2"]
+    assert found.freed == found.stored > max(one.stored for one in found.versions)
+    fork = world.keep(world.load(volume.locator).fork.sync("other"))
+    fork.finalize.sync()
+    shared = asyncio.run(volume.space())
+    assert (shared.versions[-1].exclusive, shared.versions[-1].freed) == (0, 0)
+    assert shared.freed < found.freed
+    assert list((world.root / "cache" / "scratch").iterdir()) == []
+    assert world.new("empty").space.sync().versions == ()
+
+
 def test_gc_of_a_store(world: World) -> None:
     three_versions(world)
     found = asyncio.run(Volume.gc(world.store, dry_run=True))
@@ -73,6 +89,7 @@ def test_on_other_systems(world: World, system: str) -> None:
             volume.write_bytes.sync("a", bytes(number * 5000))
             volume.commit.sync()
         assert volume.verify.sync(True).ok
+        assert len(volume.space.sync().versions) == 3
         assert len(volume.prune.sync(Retention(last=1)).removed) == 2
         assert Volume.gc.sync(STORE).versions == 1
     """
