@@ -35,7 +35,7 @@ def du(options: Options, volume: str) -> None:
     with options.output.progress("looking") as bar:
         found = version.space.sync(progress=bar)
     is_one = is_locator(volume) or "@" in volume
-    versions = [one for one in reversed(found.versions) if not is_one or str(one.locator) == version.locator]
+    versions = [one for one in reversed(found.versions) if not is_one or one.locator.file == f"{version.version}.json"]
     rows = [_row(one) for one in versions]
     if not is_one:
         rows.append(("all", "", "", "", size(found.stored), size(found.exclusive), size(found.freed)))

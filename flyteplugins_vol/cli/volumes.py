@@ -115,13 +115,13 @@ def log(options: Options, volume: str, limit: int | None, locators: bool) -> Non
         (
             f"{one.name}@{int(str(one.version).partition('-')[0])}", str(one.version).partition("-")[2][:10],
             local(one.created), shown_text(one.author or ""), size(one.stats.get("bytes", 0)),
-            "+" + size(one.stats.get("new_pack_bytes", 0)), *([", ".join(tags.get(one.locator, []))] if tags else []),
-            shown_text(one.message or ""),
+            "+" + size(one.stats.get("new_pack_bytes", 0)),
+            *([", ".join(tags.get(str(one.version), []))] if tags else []), shown_text(one.message or ""),
         )
         for one in found
     ]  # fmt: skip
     columns = ("VERSION", "HASH", "CREATED", "AUTHOR", "SIZE", "STORED", *(["TAGS"] if tags else []), "MESSAGE")
-    wire = [{**version_wire(one), "tags": tags.get(one.locator, [])} for one in found]
+    wire = [{**version_wire(one), "tags": tags.get(str(one.version), [])} for one in found]
     options.output.result(wire, table(columns, rows, right=("SIZE", "STORED")))
 
 
@@ -145,12 +145,12 @@ def fork(options: Options, volume: str, name: str | None, message: str | None) -
     options.output.result(version_wire(made), str(made.locator))
 
 
-def _tags(versions: list[ROVolume]) -> dict[str | None, list[str]]:
-    """Tags by locator, of all volumes that these are versions of."""
-    tags: dict[str | None, list[str]] = {}
+def _tags(versions: list[ROVolume]) -> dict[str, list[str]]:
+    """Tags of all volumes that these are versions of, by the name of the version: its hash makes it the only one."""
+    tags: dict[str, list[str]] = {}
     for one in {version.id: version for version in versions}.values():
         for name, locator in one.tags.sync().items():
-            tags.setdefault(locator, []).append(name)
+            tags.setdefault(parse_locator(locator).file.removesuffix(".json"), []).append(name)
     return tags
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from enum import Enum
+from math import isfinite
 from typing import Any, NamedTuple, TypeAlias
 
 from flyteplugins_vol.index.database import guard, quoted
@@ -141,16 +142,25 @@ PAGE = "SELECT path, kind, old_mode, new_mode, old_size, new_size, files FROM re
 
 
 def change_of(row: Row) -> Change:
-    """The change of a row of `PAGE`."""
-    return Change(row[0], Kind(row[1]), row[2], row[3], int(row[4]), int(row[5]), int(row[6]))
+    """The change of a row of `PAGE`. Raises `IndexDamagedError`: an index may have anything in its cells."""
+    path, kind, *numbers = row
+    if not isinstance(path, bytes) or not all(isinstance(mode, int) for mode in numbers[:2]):
+        damaged("a name or a mode is none")
+    return Change(path, Kind(kind), *map(_number, numbers))
 
 
 def _summary(rows: list[Row]) -> Summary:
     files, old, new = (dict.fromkeys(Kind, 0) for _ in range(3))
-    for value, _, number, old_bytes, new_bytes in rows:
+    for value, _, *numbers in rows:
         kind = Kind(value)
-        files[kind], old[kind], new[kind] = int(number), int(old_bytes), int(new_bytes)
+        files[kind], old[kind], new[kind] = map(_number, numbers)
     return Summary(sum(row[1] for row in rows), files, old, new)
+
+
+def _number(value: float) -> int:
+    if not isinstance(value, (int, float)) or not isfinite(value):  # pyright: ignore[reportUnnecessaryIsInstance]
+        damaged("a size is no number")
+    return int(value)
 
 
 def _uri(path: str) -> str:
@@ -203,7 +213,7 @@ def _extents(schema: str, ino: str) -> str:
     )
 
 
-def _differ(query: Any, *, negate: str = "") -> str:
+def _differ(query: Callable[[str, str], str], *, negate: str = "") -> str:
     """Whether a query of schema and inode has other rows on the two sides."""
     old, new = query("main", "old_ino"), query("new", "new_ino")
     return f"{negate}(EXISTS ({old} EXCEPT {new}) OR EXISTS ({new} EXCEPT {old}))"

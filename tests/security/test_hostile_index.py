@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from flyteplugins_vol.history import checkout
 from flyteplugins_vol.index import check
 from flyteplugins_vol.index.check import check_completely, check_published
 from flyteplugins_vol.index.database import IndexDatabase
+from flyteplugins_vol.index.difference import Difference
 from flyteplugins_vol.index.index import Index
+from flyteplugins_vol.index.space import Ledger
 from flyteplugins_vol.model import ROOT_INO
 from tests.driven import Driven
 from tests.security.conftest import Victim, alter
@@ -324,6 +328,27 @@ def test_a_line_of_blocks_is_bounded_by_what_it_becomes(victim: Victim) -> None:
     assert sum(row.size for row in near) <= 64 << 20
     assert [row.offset for row in near] == sorted(row.offset for row in near)
     index.close()
+
+
+@pytest.mark.parametrize("lie", {**LIES, **MISCOUNTS})
+def test_a_comparison_and_an_account_end_with_values_or_damage(victim: Victim, tmp_path: Path, lie: str) -> None:
+    """Of a large index, of which nobody has looked at every row before."""
+    (tmp_path / "sound").mkdir()
+    sound = str(shutil.copy(victim.index(), tmp_path / "sound"))
+    lying = str(victim.tampered({**LIES, **MISCOUNTS}[lie]))
+    for pair in ((sound, lying), (lying, sound)):
+        with suppress(DamageError, NewerFormatError), closing(Difference(*pair)) as found:
+            for change in found:
+                assert change.path.startswith(b"/")
+                assert all(isinstance(value, int) for value in change[2:])
+    with closing(Ledger()) as ledger:
+        for index in (lying, sound):
+            with suppress(DamageError):
+                assert all(isinstance(value, int) for value in ledger.enter(1, index, []))
+            with suppress(DamageError):
+                ledger.share(index, [])
+        assert all(isinstance(value, int) for alone in ledger.alone().values() for value in alone)
+        assert isinstance(ledger.stored(), int)
 
 
 @pytest.fixture
