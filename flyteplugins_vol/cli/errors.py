@@ -51,7 +51,7 @@ class NotFoundError(UsageError):
 
 
 class ExistsError(UsageError):
-    """Something is there, and may not be replaced."""
+    """Something is there, and may neither be replaced nor go with something else."""
 
     kind = "exists"
 

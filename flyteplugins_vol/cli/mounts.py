@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import click
 
 from flyteplugins_vol.cli.addresses import version_at
 from flyteplugins_vol.cli.completing import volume_names
-from flyteplugins_vol.cli.errors import NotFoundError, failure_of
+from flyteplugins_vol.cli.errors import ExistsError, NotFoundError, failure_of
 from flyteplugins_vol.cli.interrupt import leave_signals_alone
 from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options, published_wire
 from flyteplugins_vol.cli.options import Options, common
@@ -27,6 +28,7 @@ from flyteplugins_vol.errors import MountFailedError, VolumeError
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.human import shown
 from flyteplugins_vol.io import ROVolume
+from flyteplugins_vol.mount import kernel_mounts
 from flyteplugins_vol.mount.control import DaemonGone
 from flyteplugins_vol.mount.live import LiveMount, live_mounts
 from flyteplugins_vol.mount.mount_paths import clear_stale
@@ -94,16 +96,18 @@ def umount(
 ) -> None:
     """End a mount that some process of this user holds. Changes are published first, and the locator is printed.
 
-    A mount whose daemon was killed is taken away; what was written is kept then, and `flytevol recover` has it.
+    A mount whose daemon was killed is taken away; what was written is kept then, and `flytevol recover` has it. One
+    inside which something else is mounted is left as it is: that would end with it.
 
     \b
     flytevol umount ./data -m "cleaned"
     flytevol umount ./data --discard
     """
+    path = os.path.realpath(directory)
+    _check_nothing_inside(path)
     try:
         found = _mount_at(directory, meta_dir)
     except NotFoundError:
-        path = os.path.realpath(directory)
         if not _was_dead(path):
             raise
         options.output.note("its daemon had died: what was not committed is kept, see `flytevol recover`")
@@ -185,6 +189,8 @@ def _until_told_to_end(mounted: Mounted, announce: Callable[[], None]) -> ROVolu
             return None
         told.event.clear()
         try:
+            if told.number == signal.SIGINT:
+                _check_nothing_inside(mounted.path)
             return mounted.publish()
         except VolumeError as error:
             if isinstance(error, MountFailedError) or told.number != signal.SIGINT:
@@ -271,6 +277,20 @@ def _was_dead(path: str) -> bool:
 def _commit(options: Options, found: LiveMount, message: str | None) -> ROVolume:
     with options.output.progress("publishing") as bar:
         return ROVolume.of(VersionRecord.from_wire(found.commit(message, bar)))
+
+
+def _check_nothing_inside(path: str) -> None:
+    """With a mount of ours everything that is mounted inside it goes, whatever is written there at that moment."""
+    mount = kernel_mounts.mount_at(path)
+    inside = kernel_mounts.mounts_below(path) if mount is not None and mount.is_ours else []
+    if inside:
+        there = ", ".join(shown(one.path) for one in inside)
+        last = inside[-1]
+        command = "flytevol umount" if last.is_ours else "umount"
+        raise ExistsError(
+            f"inside {shown(path)} is mounted: {there}",
+            hint=f"unmount what is inside first: {command} {shlex.quote(shown(last.path))}",
+        )
 
 
 @contextmanager

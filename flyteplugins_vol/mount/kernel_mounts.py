@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -35,13 +36,24 @@ class KernelMount:
 def mount_at(path: str) -> KernelMount | None:
     """The topmost mount whose mount point is exactly ``path`` (absolute, without symlinks)."""
     found: KernelMount | None = None
+    for mount in _mounts():
+        if mount.path == path:
+            found = mount
+    return found
+
+
+def mounts_below(path: str) -> list[KernelMount]:
+    """The mounts inside the directory ``path`` (absolute, without symlinks), each before those that are inside it."""
+    inside = {mount.path: mount for mount in _mounts() if mount.path.startswith(path.rstrip("/") + "/")}
+    return [inside[at] for at in sorted(inside)]
+
+
+def _mounts() -> Iterator[KernelMount]:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             fields = line.split()
-            if _unescaped(fields[4]) == path:
-                fstype = fields[fields.index("-") + 1]
-                found = KernelMount(path, fstype, int(fields[2].split(":")[1]))
-    return found
+            fstype = fields[fields.index("-") + 1]
+            yield KernelMount(_unescaped(fields[4]), fstype, int(fields[2].split(":")[1]))
 
 
 def set_read_ahead(path: str, size: int) -> None:

@@ -115,6 +115,32 @@ def test_a_volume_that_is_mounted_is_not_deleted(cli: Cli) -> None:
     stop(process)
 
 
+def test_a_mount_with_another_inside_is_not_ended(cli: Cli) -> None:
+    cli.volume("data", {"dir/a": b"a"})
+    cli.volume("inner", {"i": b"i"})
+    process, path = mounted(cli, "data")
+    inside = path / "dir" / "in side"
+    inner = cli.process("mount", "inner", inside)
+    wait_for(lambda: len(cli("status", "--json").json) == 2)
+    (path / "b").write_text("b")
+    (inside / "j").write_text("j")
+    for option in ((), ("--no-commit",), ("--discard",)):
+        assert f"flytevol umount '{inside}'" in cli("umount", path, *option, code=4).err
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    lines = [process.stderr.readline().decode() for _ in range(3)]
+    assert lines[0] == f"error: inside {path} is mounted: {inside}\n"
+    assert "still mounted" in lines[2]
+    assert len(cli.versions("data")) == 1
+    assert (inside / "j").read_text() == "j"
+    cli("umount", inside)
+    ended(inner)
+    cli("umount", path)
+    ended(process)
+    assert cli("ls", "inner").lines == ["i", "j"]
+    assert cli("ls", "data", "-r").lines == ["/b", "/dir/", "/dir/a"]
+
+
 def test_a_mount_path_that_cannot_be_used(cli: Cli) -> None:
     cli.volume("data")
     (cli.root / "full").mkdir()
