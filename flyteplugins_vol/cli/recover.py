@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from flyteplugins_vol.cli.mounting import Mounted
 from flyteplugins_vol.cli.mounts import serve
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.cli.output import Waiting, table, version_wire
-from flyteplugins_vol.errors import UsageError
+from flyteplugins_vol.errors import RefMovedError, UsageError
 from flyteplugins_vol.history.record import parse_locator
 from flyteplugins_vol.human import local, shown, size
 from flyteplugins_vol.io import RWVolume
@@ -41,7 +42,8 @@ def recover(
     """Show what mounts that ended without a commit left on this machine; with an option, do something about it.
 
     The next mount of the volume takes it up by itself, unless somebody else has written to the volume meanwhile, or
-    another task mounts it: then it is set aside, and stays until it is recovered here.
+    another task mounts it: then it is set aside, and stays until it is recovered here. What somebody else has gone on
+    without can be no next version of its volume: --fork publishes it.
 
     \b
     flytevol recover
@@ -69,6 +71,8 @@ def recover(
         one.discard.sync()
         options.output.result({"discarded": one.path}, "")
         return
+    if fork is None:
+        _check_next(one)
     if directory is not None:
         serve(_mounted(options, one, directory, message), one.left.volume_name)
         return
@@ -82,6 +86,15 @@ def _mounted(options: Options, one: Recoverable, directory: str, message: str | 
     told = Waiting(options.output, volume.name)
     where = volume.mount.sync(os.path.abspath(directory), progress=told)
     return Mounted(options, volume, str(where), forked=False, commits=True, message=message)
+
+
+def _check_next(one: Recoverable) -> None:
+    """Not first when it is to be published: then it is a version that nobody is led to, one more with each Ctrl-C."""
+    try:
+        one.check_next.sync()
+    except RefMovedError as error:
+        error.hint = f"flytevol recover {shlex.quote(shown(one.path))} --fork NAME publishes it as a volume of its own"
+        raise
 
 
 def _named(found: Sequence[Recoverable], what: str) -> list[Recoverable]:

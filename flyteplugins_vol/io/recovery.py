@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flyteplugins_vol.config import StoreOptions, cache_root
-from flyteplugins_vol.errors import LocalDirectoryError
+from flyteplugins_vol.errors import LocalDirectoryError, RefMovedError
 from flyteplugins_vol.history.local import WorkspaceDirectory, WorkspaceState
 from flyteplugins_vol.history.record import VersionRecord, check_name, load_record, parse_locator
+from flyteplugins_vol.history.refs import read_ref, ref_key
 from flyteplugins_vol.history.unmounted import publish_workspace
 from flyteplugins_vol.io import hosts
 from flyteplugins_vol.io.dual import dual
@@ -80,6 +81,32 @@ class Recoverable:
             state.volume_name = check_name(name if name is not None else left.volume_name)
             directory.save(state)
             return again._publish(directory.path, state.volume_name, state.volume_id, message, progress)
+
+    @dual
+    def check_next(self: Any) -> None:
+        """Whether this can be the next version of its volume: `RefMovedError` if not, and then `fork` is left.
+
+        Asked before a mount or a `commit`, which would make a version that no ref names. One GET.
+        """
+        left: Leftover = self.left
+        with self._held() as state:
+            store = open_store(left.store_url, hosts.store_options(left.store_url, self.options))
+            try:
+                ref = read_ref(store, ref_key(left.volume_name, left.volume_id))
+            finally:
+                store.close()
+        if ref is not None and ref.writer == state.writer:
+            return  # a commit of its own, whose answer was lost
+        base = parse_locator(state.base) if state.base is not None else None
+        expected = base.file if base is not None and base.volume_id == left.volume_id else None
+        named = ref.version if ref is not None else None
+        if named != expected:
+            newest, builds_on = (file.removesuffix(".json") if file else "nothing" for file in (named, expected))
+            raise RefMovedError(
+                f"volume {left.volume_name} has gone on without what was left in {self.path}: its ref names {newest}, "
+                f"this builds on {builds_on}",
+                hint="fork it: then it is a volume of its own",
+            )
 
     @dual
     def discard(self: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import time
 from pathlib import Path
@@ -80,3 +81,34 @@ def test_it_becomes_a_volume_of_its_own_or_is_dropped(cli: Cli, tmp_path: Path) 
     cli("recover", "other", "--discard")
     assert cli("recover", "--json").json == []
     assert cli("ls", "other").lines == []
+
+
+def test_what_a_volume_has_gone_on_without_is_not_published_there(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not become the next version, and each try would make one that no ref names."""
+    cli.volume("data", {"a": b"1"})
+    at = tmp_path / "mnt"
+    process = cli.process("mount", "data", str(at))
+    wait_for(lambda: os.path.ismount(at))
+    (at / "b").write_text("22")
+    process.kill()
+    process.wait()
+    wait_for(lambda: len(cli("recover", "--json").json) == 1)
+    with monkeypatch.context() as patch:
+        patch.setenv("FLYTE_VOL_CACHE_DIR", str(tmp_path / "another-machine"))
+        cli("put", "data", "-", "theirs", stdin=b"3")
+    cli.process("mount", "data", str(tmp_path / "new"))
+    wait_for(lambda: len(cli("status", "--json").json) == 1)
+    cli("umount", tmp_path / "new", "--discard")
+    (one,) = cli("recover", "--json").json
+    assert one["aside"]
+    records = sorted((tmp_path / "store").glob("volumes/data-*/versions/*"))
+    assert len(records) == 2
+    for how in (["--mount", tmp_path / "look"], ["--commit"]):
+        done = cli("recover", "data", *how, code=4)
+        assert "volume data has gone on without what was left" in done.err
+        assert f"flytevol recover {shlex.quote(one['path'])} --fork NAME" in done.err
+    assert sorted((tmp_path / "store").glob("volumes/data-*/versions/*")) == records
+    cli("recover", one["path"], "--fork", "rescued")
+    assert cli("ls", "rescued").lines == ["a", "b"]
