@@ -104,7 +104,7 @@ def begin(options: Options, address: str, path: str | None, given: dict[str, Any
     told = Waiting(options.output, volume.name)
     where = volume.mount.sync(None if path is None else os.path.abspath(path), progress=told, **mount)
     if any(one.left.volume_id == volume.id for one in RWVolume.recoverable(given.get("meta_dir"))):
-        options.output.note("what an earlier mount left uncommitted does not fit any more: `flytevol recover` has it")
+        options.output.note("what a killed process wrote is in no version, and not here: `flytevol recover` has it")
     return Mounted(options, volume, str(where), forked, not (read_only or no_commit), message)
 
 

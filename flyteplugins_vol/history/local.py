@@ -26,6 +26,7 @@ class WorkspaceState:
     volume_name: str = ""
     store_url: str = ""
     attempt: str | None = None  # of a task: see `attempt_of`
+    index: str = ""  # the index file as that version has it: see `summary`; '' if the index builds on none
     clean: bool = False  # it ended in order, with nothing that is in no version
     format: int = 1
 

@@ -65,6 +65,11 @@ def hash_file(path: str) -> list[bytes]:
     return [block_hash(data) for data in _read(path)]
 
 
+def summary(hashes: Iterable[bytes]) -> str:
+    """One hash of an index file, from those of its segments."""
+    return block_hash(b"".join(hashes)).hex()
+
+
 def publish_segments(store: ObjectStore, path: str, base: Segments | None) -> Published:
     """Upload what differs from ``base``; nothing refers to it before the version record does."""
     if base is not None and base.map.segment_size != SEGMENT_SIZE:

@@ -25,8 +25,7 @@ from contextlib import suppress
 
 from flyteplugins_vol.errors import LocalDirectoryError
 from flyteplugins_vol.history.local import WorkspaceDirectory, WorkspaceState
-from flyteplugins_vol.history.record import parse_locator
-from flyteplugins_vol.history.segments import hash_file
+from flyteplugins_vol.history.segments import hash_file, summary
 from flyteplugins_vol.portable import OPEN_FLAGS, fcntl, make_private, private_opener
 
 log = logging.getLogger(__name__)
@@ -112,10 +111,7 @@ def _is_as_published(path: str, state: WorkspaceState) -> bool:
     with suppress(OSError, ValueError):
         if state.base is None or _size(directory.index + "-wal"):
             return False
-        root = os.path.dirname(os.path.dirname(path))
-        cached = os.path.join(root, "cache", "index", f"{parse_locator(state.base).hash}.db.hashes")
-        with open(cached, "rb") as file:
-            return file.read() == b"".join(hash_file(directory.index))
+        return state.index == summary(hash_file(directory.index))
     return False
 
 

@@ -20,7 +20,7 @@ from flyteplugins_vol.history.lease import LeaseKeeper
 from flyteplugins_vol.history.local import WorkspaceDirectory, WorkspaceState, attempt_of
 from flyteplugins_vol.history.record import Locator, VersionRecord, load_record, parse_locator
 from flyteplugins_vol.history.refs import read_ref, ref_key
-from flyteplugins_vol.history.segments import Segments
+from flyteplugins_vol.history.segments import Segments, summary
 from flyteplugins_vol.index.index import Index
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.portable import user_and_group
@@ -53,6 +53,7 @@ class Writing(NamedTuple):
             assert base.record is not None
             assert base.segments is not None
             state.base, state.seen, state.first_pack = str(base.record.locator), base.seen, base.first_pack
+            state.index = summary(base.segments.hashes)
             try:
                 directory.save(state)
                 indexes.keep(base.record, directory.index, base.segments)
@@ -93,6 +94,7 @@ def open_writing(
             admission.settle()
             if not resumed:
                 state.seen, state.first_pack = time.time(), index.blocks.next_pack
+                state.index = summary(segments.hashes) if segments is not None else ""
             state.clean = False
             directory.save(state)
         except BaseException:

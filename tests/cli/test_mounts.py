@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -251,6 +252,33 @@ def test_warmup_fills_the_cache_of_mounts(cli: Cli) -> None:
     assert len((path / "a").read_bytes()) == 3 << 20
     assert cli("status", "--json").json[0]["fetched_bytes"] == 0
     stop(process)
+
+
+_KILLED_WRITER = """
+import os, signal, sys
+from flyteplugins_vol.io import Volume
+volume = Volume.from_name.sync("data", sys.argv[1])
+volume.write_bytes.sync("b", b"in no version")
+volume._access.writer.call(volume._access.writer.workspace.housekeep)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_only_what_a_killed_put_has_written_is_spoken_of(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    process = cli.process("put", "data", "-", "big")
+    wait_for(lambda: any((cli.root / "cache" / "unmounted").rglob("state.json")))
+    process.kill()
+    process.wait()
+    shutil.rmtree(cli.root / "cache" / "cache" / "index")  # which keeps the last few only
+    process, _ = mounted(cli, "data", "--read-only")
+    assert "recover" not in stop(process)[1]
+    assert "nothing to recover" in cli("recover").err
+    subprocess.run([sys.executable, "-c", _KILLED_WRITER, cli.store], check=False)
+    reader = cli.process("mount", "data", cli.root / "mnt", "--read-only")
+    assert reader.stderr is not None
+    assert b"`flytevol recover` has it" in reader.stderr.readline()
+    stop(reader)
 
 
 # --- exec -------------------------------------------------------------------------------------------------------
