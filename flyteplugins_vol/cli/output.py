@@ -18,7 +18,7 @@ from rich.text import Text
 
 from flyteplugins_vol.cli.errors import Failure
 from flyteplugins_vol.history.lease_wait import LeaseWait
-from flyteplugins_vol.human import shown
+from flyteplugins_vol.human import count, shown
 from flyteplugins_vol.io import Volume
 from flyteplugins_vol.io.info import FileInfo
 from flyteplugins_vol.io.tree import as_bytes
@@ -63,6 +63,12 @@ class Output:
         if not self.quiet and not self.as_json:
             self.err.print(Text(text, style="dim"))
 
+    def note_skipped(self, bar: Bar) -> None:
+        """What a copy has left out."""
+        if bar.skipped:
+            what = count(bar.skipped, "fifo, socket or device", "fifos, sockets and devices")
+            self.note(f"left out, since it has no content: {what}, first {shown(bar.first_skipped)}")
+
     def warn(self, text: str) -> None:
         self.err.print(Text("warning: ", style="yellow") + Text(text))
 
@@ -95,10 +101,15 @@ class Bar:
         self._task = task
         self._lock = threading.Lock()
         self.bytes = 0
+        self.skipped = 0  # files that have no content
+        self.first_skipped = ""
 
     def __call__(self, event: Mapping[str, Any]) -> None:
         with self._lock:
             self.bytes += event.get("bytes", 0)
+            if event.get("phase") == "skipped":
+                self.skipped += 1
+                self.first_skipped = self.first_skipped or event["path"]
         if self._progress is None:
             return
         if "bytes" in event:

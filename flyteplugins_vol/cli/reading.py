@@ -149,6 +149,8 @@ def stat(options: Options, volume: str, paths: tuple[str, ...]) -> None:
 def get(options: Options, volume: str, path: str, dest: str, force: bool) -> None:
     """Copy a file or a directory, with permissions and times. DEST `-` streams a file to standard output.
 
+    Fifos, sockets and devices in a directory are left out.
+
     \b
     flytevol get data images ./images
     flytevol get data@3 weights.bin - | sha256sum
@@ -166,7 +168,8 @@ def get(options: Options, volume: str, path: str, dest: str, force: bool) -> Non
     output = options.output
     with output.progress(f"getting {shown(path)}", _size_of(version, path)) as bar:
         target = version.download.sync(path, Path(dest), force=force, progress=bar)
-    output.result({**path_wire(str(target)), "bytes": bar.bytes}, shown(str(target)))
+    output.note_skipped(bar)
+    output.result({**path_wire(str(target)), "bytes": bar.bytes, "skipped": bar.skipped}, shown(str(target)))
 
 
 def _long(info: FileInfo, several: bool) -> tuple[str | Text, ...]:

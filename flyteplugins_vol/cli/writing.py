@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from flyteplugins_vol.cli.errors import NotFoundError
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.cli.output import version_wire
 from flyteplugins_vol.errors import UsageError
-from flyteplugins_vol.human import shown
+from flyteplugins_vol.human import kind, shown
 from flyteplugins_vol.io import RWVolume
 
 F = TypeVar("F", bound=Callable[..., None])
@@ -43,7 +44,8 @@ def put(
     """Copy local files and directories to DEST and publish a new version; print its locator.
 
     A DEST that is a directory, ends with `/` or takes several sources gets them inside, under their own names. SOURCE
-    `-` is standard input. A locator is forked first. Whatever goes wrong, also Ctrl-C: nothing is published.
+    `-` is standard input. A locator is forked first. Whatever goes wrong, also Ctrl-C: nothing is published. Fifos,
+    sockets and devices in a directory are left out.
 
     \b
     flytevol put data ./images /                    → /images/…
@@ -55,6 +57,12 @@ def put(
             raise NotFoundError(
                 f"there is no local file {shown(source)!r}",
                 hint="local files come first; the last argument is the place in the volume",
+            )
+        if source != "-" and not os.path.isfile(source) and not os.path.isdir(source):
+            command = f"flytevol put {shlex.quote(volume)} - NAME < {shlex.quote(shown(source))}"
+            raise UsageError(
+                f"{shown(source)} is a {kind(os.stat(source).st_mode)}: only files and directories can be put",
+                hint=f"what comes out of it can: {command}",
             )
     with _writer(options, volume, fork) as (writer, publish):
         targets = _targets(writer, sources, dest)
@@ -69,7 +77,8 @@ def put(
                     batch.put_directory(source, target)
                 else:
                     batch.put_file(source, target)
-        publish(message)
+        options.output.note_skipped(bar)
+        publish(message, skipped=bar.skipped)
 
 
 @click.command(short_help="Copy files within a volume.")
@@ -125,17 +134,17 @@ def rm(
 @contextmanager
 def _writer(
     options: Options, address: str, fork: str | None
-) -> Generator[tuple[RWVolume, Callable[[str | None], None]], None, None]:
+) -> Generator[tuple[RWVolume, Callable[..., None]], None, None]:
     """A volume to write to, and the function that publishes. Whatever is raised before, nothing is published."""
     writer, forked = writer_at(address, options.store, fork=fork)
     output = options.output
 
-    def publish(message: str | None) -> None:
+    def publish(message: str | None, **more: int) -> None:
         with output.progress("publishing") as bar:
             version = writer.finalize.sync(message, progress=bar)
         if forked:
             output.note(f"a fork: volume {version.name}-{version.id}")
-        output.result(version_wire(version), str(version.locator))
+        output.result({**version_wire(version), **more}, str(version.locator))
 
     try:
         yield writer, publish

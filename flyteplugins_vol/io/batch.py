@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 from flyteplugins_vol.errors import UsageError
+from flyteplugins_vol.human import kind
 from flyteplugins_vol.io.dual import dual
 from flyteplugins_vol.io.transfer import Progress, Put, Upload
 from flyteplugins_vol.io.tree import PathLike, as_text, error_at, normal
@@ -36,6 +37,8 @@ class BatchUpload:
                 raise error_at(errno.EISDIR, str(source))
             if not source.exists():
                 raise error_at(errno.ENOENT, str(source))
+            if not source.is_file():  # to open a fifo is to wait for whoever writes to it
+                raise OSError(errno.EINVAL, f"is a {kind(source.stat().st_mode)}: give an open file", str(source))
             if text.endswith("/"):
                 text += source.name
         if normal(text) == "/" or text.endswith("/"):

@@ -147,7 +147,7 @@ class ReadFiles:
         """Copy a file, or a directory with all below it, to local disk, with permissions and times; returns where.
 
         A ``dest`` that is a directory gets it under its own name. Existing files are replaced only with ``force``; no
-        file is ever there in part. Special files have no content and are left out.
+        file is ever there in part. Special files have no content and are left out, and ``progress`` is told of them.
         """
         tree = self._reading()
         return download(tree, as_text(path), Path(dest), force=force, progress=progress or quiet)
@@ -229,7 +229,8 @@ class WriteFiles:
     def batch_upload(self, *, force: bool = False, progress: Progress | None = None) -> BatchUpload:
         """``with vol.batch_upload() as batch`` or ``async with``: files put into it come in together, at its end.
 
-        If the body raises, none does. ``force``: replace files that exist.
+        If the body raises, none does. ``force``: replace files that exist. Special files in directories have no content
+        and are left out, and ``progress`` is told of them.
         """
         return BatchUpload(self, force, progress or quiet)
 

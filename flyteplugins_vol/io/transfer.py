@@ -16,7 +16,8 @@ from flyteplugins_vol.io.tree import FileTree, Found, Node, as_bytes, error_at, 
 from flyteplugins_vol.store.daemonpool import DaemonPool
 
 Progress = Callable[[Mapping[str, Any]], None]
-"""Told, from any thread, of ``{"phase", "path", "bytes"}``: so many bytes more of a file."""
+"""Told, from any thread, of ``{"phase", "path", "bytes"}``: so many bytes more of a file; and of ``{"phase": "skipped",
+"path"}`` for each fifo, socket and device, which has no content and is left out."""
 
 _PART = 4 << 20  # bytes read at a time: one block
 _THREADS = 8
@@ -80,7 +81,8 @@ class _Download:
                     os.symlink(os.fsdecode(self._tree.readlink(child)), there)
                 elif child.is_file:
                     yield child, here, there
-                # fifos, sockets and devices have no content to copy
+                else:
+                    self._progress({"phase": "skipped", "path": here})
 
     def file(self, node: Node, path: str, target: Path) -> None:
         """Copy one file, whole or not at all, with its permissions and times."""
@@ -226,6 +228,8 @@ class Upload:
                         todo.append((Path(entry.path), there))
                     elif entry.is_file():
                         self._put_file(Path(entry.path), there, None)
+                    else:
+                        self._progress({"phase": "skipped", "path": entry.path})
         for source, node in reversed(made):  # at last, or what is put into them would change their times
             info = source.stat()
             self._tree.set_attributes(node, mode=info.st_mode, mtime=info.st_mtime_ns)

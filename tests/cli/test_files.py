@@ -216,6 +216,34 @@ def test_put_refuses_what_is_there_and_publishes_nothing(cli: Cli, data: str) ->
     assert not list((cli.root / "cache" / "unmounted").iterdir())
 
 
+def test_what_has_no_content_is_left_out_and_spoken_of(cli: Cli, data: str) -> None:
+    local = cli.root / "local"
+    local.mkdir()
+    (local / "a").write_bytes(b"a")
+    for name in ("fifo", "other"):
+        os.mkfifo(local / name)
+    done = cli("put", "data", local, "/")
+    assert f"2 fifos, sockets and devices, first {local}/fifo" in done.err
+    assert cli("ls", "data", "local").lines == ["a"]
+    assert cli("put", "data", local, "/", "--force", "--json").json["skipped"] == 2
+    assert cli("put", "data", local, "/", "--force", "--quiet").err == ""
+    refused = cli("put", "data", local / "fifo", "x", code=2)
+    assert "fifo is a fifo" in refused.err
+    assert f"flytevol put data - NAME < {local}/fifo" in refused.err
+    assert len(cli.versions("data")) == 4
+
+
+@pytest.mark.fuse
+def test_get_leaves_out_what_has_no_content_and_says_so(cli: Cli, data: str) -> None:
+    fifo = cli.root / "mnt" / "dir" / "fifo"
+    assert cli.process("exec", "data", "--at", cli.root / "mnt", "--", "mkfifo", fifo).wait(60) == 0
+    done = cli("get", "data", "dir", cli.root / "out")
+    assert "1 fifo, socket or device, first /dir/fifo" in done.err
+    assert sorted(os.listdir(cli.root / "out")) == ["b", "sub"]
+    wire = cli("get", "data", "dir", cli.root / "again", "--json").json
+    assert (wire["bytes"], wire["skipped"]) == (2001, 1)
+
+
 def test_a_locator_is_forked(cli: Cli, data: str) -> None:
     done = cli("put", data, "-", "x", stdin=b"x")
     assert "a fork: volume data-fork-" in done.err

@@ -229,6 +229,9 @@ def test_a_batch_comes_in_at_its_end_or_not_at_all(volume: RWVolume, world: Worl
     batch = volume.batch_upload()
     with pytest.raises(FileNotFoundError):
         batch.put_file(world.path("nowhere"), "x")
+    os.mkfifo(world.path("fifo"))
+    with pytest.raises(OSError, match="is a fifo"), volume.batch_upload() as batch:
+        batch.put_file(world.path("fifo"), "x")
     with pytest.raises(FileNotFoundError):
         batch.put_directory(world.path("nowhere"), "x")
     with pytest.raises(UsageError, match="names no file"):
