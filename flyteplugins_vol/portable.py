@@ -122,13 +122,13 @@ def private_directory(path: str, *, ours: bool = True) -> None:
     if status.st_uid not in (user, 0):
         raise LocalDirectoryError(
             f"{path} belongs to user {status.st_uid}, and this is user {user}",
-            hint="remove it, or give cache_dir= and meta_dir= on another place",
+            hint="remove it, or set FLYTE_VOL_CACHE_DIR to another place",
         )
     link = os.lstat(path.rstrip("/") or "/")
     if link.st_uid not in (user, 0):  # a link, which could lead to a directory of ours that is for something else
         raise LocalDirectoryError(
             f"{path} was put there by user {link.st_uid}, and this is user {user}",
-            hint="remove it, or give cache_dir= and meta_dir= on another place",
+            hint="remove it, or set FLYTE_VOL_CACHE_DIR to another place",
         )
     if ours and status.st_uid == user and status.st_mode & 0o077:
         os.chmod(path, 0o700)

@@ -7,7 +7,7 @@
 | 2    | the command line is wrong, or what it names is ambiguous                         |
 | 3    | there is no such volume, version or file                                         |
 | 4    | something is there already, or somebody else was first                           |
-| 5    | this machine is not ready: `flytevol doctor` says why                            |
+| 5    | this machine is not ready, or its disk full: `flytevol doctor` says why          |
 | 6    | the store did not do it                                                          |
 | 7    | stored bytes are damaged, or of a newer release                                  |
 | 130  | Ctrl-C; nothing is half published                                                |
@@ -91,6 +91,8 @@ _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (FileExistsError, "--force replaces it"),
     (IsADirectoryError, "cp and rm take whole directories with -r, get and put without"),
 )
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_ELSEWHERE = "free some space there, or set FLYTE_VOL_CACHE_DIR to a directory on another disk"
 _NOT_EMPTY = "-r (--recursive) takes whole directories"
 
 
@@ -103,6 +105,8 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, click.ClickException):
         return Failure("usage", error.format_message(), "", code)
     if isinstance(error, OSError) and error.errno is not None:
+        if error.errno in _FULL:
+            code, hint = 5, _ELSEWHERE if error.filename is None else "free some space there"
         hint = _NOT_EMPTY if error.errno == errno.ENOTEMPTY else hint
         where = f"{shown(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
         return Failure("file", f"{where}{error.strerror or error}", hint, code)

@@ -99,9 +99,9 @@ def disk_error(error: OSError, place: str) -> LocalDirectoryError:
     """What to raise when a version cannot be opened for the sake of the local disk; ``place`` if it names no file."""
     return LocalDirectoryError(
         f"{error.filename or place}: {error.strerror or error}",
-        hint="free some space there, or give cache_dir= and meta_dir= on another disk"
+        hint="free some space there, or set FLYTE_VOL_CACHE_DIR to a directory on another disk"
         if error.errno in (errno.ENOSPC, errno.EDQUOT)
-        else "give cache_dir= and meta_dir= that you can write to",
+        else "set FLYTE_VOL_CACHE_DIR to a directory that you can write to",
     )
 
 

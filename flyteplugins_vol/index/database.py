@@ -7,6 +7,7 @@ automatic checkpoints off, the main file changes only in `checkpoint`: between t
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import sys
@@ -14,10 +15,11 @@ from typing import Any
 
 from flyteplugins_vol.errors import IndexDamagedError, NewerFormatError, SetupError
 from flyteplugins_vol.index import schema
-from flyteplugins_vol.portable import OPEN_FLAGS
+from flyteplugins_vol.portable import OPEN_FLAGS, free_bytes
 
 _CACHE_KIB = 32 << 10
 _LEAST_SQLITE = (3, 37)
+_LEAST_FREE = 256 << 10  # bytes; to open an index for writing takes less
 _LONGEST_CELL = 1 << 20  # bytes; the longest of ours is an extended attribute of 64 KiB
 _HINT = "use another version, or run a verification of the store"
 
@@ -38,14 +40,20 @@ class IndexDatabase:
             raise FileExistsError(path)
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         sql = _connect(path, read_only=False)
-        guard(sql)
-        sql.execute(f"PRAGMA page_size={schema.PAGE_SIZE}")
-        sql.execute(f"PRAGMA application_id={schema.APPLICATION_ID}")
-        sql.execute(f"PRAGMA user_version={schema.FORMAT}")
-        _tune(sql)
-        sql.execute("BEGIN")
-        for statement in schema.create_statements():
-            sql.execute(statement)
+        try:
+            guard(sql)
+            sql.execute(f"PRAGMA page_size={schema.PAGE_SIZE}")
+            sql.execute(f"PRAGMA application_id={schema.APPLICATION_ID}")
+            sql.execute(f"PRAGMA user_version={schema.FORMAT}")
+            _tune(sql)
+            sql.execute("BEGIN")
+            for statement in schema.create_statements():
+                sql.execute(statement)
+        except sqlite3.OperationalError as error:
+            sql.close()
+            if _lacks_space(path, error):
+                raise _full(path) from error
+            raise
         return cls(path, sql, read_only=False)
 
     @classmethod
@@ -62,6 +70,8 @@ class IndexDatabase:
             sql.execute("BEGIN")
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: its message quotes the file
             sql.close()
+            if isinstance(error, sqlite3.OperationalError) and _lacks_space(path, error):
+                raise _full(path) from error
             raise IndexDamagedError(f"{path} is not an index: {error}", hint=_HINT) from error
         except Exception:
             sql.close()
@@ -121,6 +131,15 @@ def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None
             f"this Python comes with SQLite {'.'.join(map(str, version))}; an index needs 3.37 or newer",
             hint="use another build of Python (python.org, uv, conda and Debian 12 have newer ones)",
         )
+
+
+def _lacks_space(path: str, error: sqlite3.OperationalError) -> bool:
+    """Whether SQLite failed for want of space, which it also calls an I/O error, and not for what is in the file."""
+    return "disk is full" in str(error) or free_bytes(os.path.dirname(path)) < _LEAST_FREE
+
+
+def _full(path: str) -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
 
 
 def _connect(path: str, *, read_only: bool) -> sqlite3.Connection:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from flyteplugins_vol.history.checkout import disk_error
 from flyteplugins_vol.history.unmounted import Unmounted, begin_closer, later
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.portable import make_workspace
@@ -48,7 +49,10 @@ class Access:
             self.session.close_when_unused(self._opened.close)
             self.session = self._opened = None  # what it is left to closes it at the latest with the owner
         self.close()
-        lock = None if spec.read_only else _WriterLock.held(spec)
+        try:
+            lock = None if spec.read_only else _WriterLock.held(spec)
+        except OSError as error:
+            raise disk_error(error, spec.meta_dir) from error
         try:
             self.session = Unmounted(spec)
         except BaseException:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -91,7 +91,7 @@ class _Download:
         self._check(target)
         part = target.with_name(f".flytevol-{uuid.uuid4().hex[:12]}")
         try:
-            with open(part, "xb") as file:
+            with _named(part), open(part, "xb") as file:
                 self._fill(file, node, path)
             os.chmod(part, node.mode & 0o777)
             os.utime(part, ns=(node.atime, node.mtime))
@@ -135,6 +135,17 @@ class _Download:
             if target.is_dir() and not target.is_symlink():
                 raise error_at(errno.EISDIR, str(target))
             os.unlink(target)
+
+
+@contextmanager
+def _named(path: Path) -> Generator[None]:
+    """A full disk says by itself which file has no room only where it cannot be opened."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+            error.filename = str(path.parent)
+        raise
 
 
 def check_name(name: bytes, path: str) -> bytes:

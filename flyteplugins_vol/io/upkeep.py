@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from flyteplugins_vol.config import StoreOptions, cache_root
 from flyteplugins_vol.errors import NothingCommittedError
+from flyteplugins_vol.history.checkout import disk_error
 from flyteplugins_vol.history.collect import ABANDONED, GRACE, Collection, collect
 from flyteplugins_vol.history.prune import Kept, Pruning, Retention, plan_pruning, prune
 from flyteplugins_vol.history.space import Space, VersionSpace, measure
@@ -54,8 +56,8 @@ class Upkeep:
         """
         if self._record is None:
             raise NothingCommittedError("there is no version yet to verify", hint="commit first")
-        with self._opened() as store:
-            return verify(store, self._record.locator, deep=deep, scratch=scratch(), progress=progress)
+        with self._opened() as store, _scratch() as directory:
+            return verify(store, self._record.locator, deep=deep, scratch=directory, progress=progress)
 
     @dual
     def space(self: Any, *, progress: Progress | None = None) -> Space:
@@ -109,13 +111,23 @@ class Upkeep:
         """
         url = parse_store_url(hosts.store_url(store)).text
         options = hosts.store_options(url, with_secret(url, store_options, encryption))
-        with open_store(url, options) as opened:
+        with open_store(url, options) as opened, _scratch() as directory:
             return collect(
-                opened, grace=grace, abandoned=abandoned, dry_run=dry_run, scratch=scratch(), progress=progress
+                opened, grace=grace, abandoned=abandoned, dry_run=dry_run, scratch=directory, progress=progress
             )
 
     def _opened(self) -> ObjectStore:
         return open_store(self.store, hosts.store_options(self.store, self._options))
+
+
+@contextmanager
+def _scratch() -> Generator[str]:
+    """`scratch`, and its disk's errors as ours: nothing else here touches local files."""
+    directory = os.path.join(cache_root(), "scratch")
+    try:
+        yield scratch()
+    except OSError as error:
+        raise disk_error(error, directory) from error
 
 
 def scratch() -> str:

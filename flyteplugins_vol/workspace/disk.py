@@ -32,5 +32,5 @@ class LocalDisk:
             return
         if free_bytes(self._directory) - size < self.reserve:
             self._promised = self._look_every  # look again at every call, so that it recovers as soon as there is space
-            raise OSError(errno.ENOSPC, "the local disk is full")
+            raise OSError(errno.ENOSPC, f"the local disk of {self._directory} is full")  # no file name: a verb's answer
         self._promised = 0

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 import stat
+from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -269,6 +272,42 @@ def test_cp_and_rm(cli: Cli, data: str) -> None:
     cli("rm", "data", "-r", "dir", "a", "a2")
     assert cli("ls", "data").lines == ["dir2/"]
     assert cli("rm", "data", "dir2/b", "--json").json["parents"] == [cli.versions("data")[1]["locator"]]
+
+
+# --- a full disk ------------------------------------------------------------------------------------------------
+
+
+def filled(disk: Path) -> Path:
+    """A file that takes all space that is left."""
+    filler = disk / "filler"
+    with suppress(OSError), filler.open("ab", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+def test_a_full_disk_is_named_with_a_way_out(
+    cli: Cli, data: str, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli("put", "data", "-", "big", stdin=os.urandom(5 << 20))
+    done = cli("get", "data", "big", tiny_disk / "big", code=5)
+    assert done.err == f"error: {tiny_disk}: No space left on device\n  hint: free some space there\n"
+    assert list(tiny_disk.iterdir()) == []
+    monkeypatch.setenv("FLYTE_VOL_CACHE_DIR", str(tiny_disk / "cache"))
+    cli("ls", "data")
+    put = cli("put", "data", "-", "bigger", stdin=os.urandom(6 << 20), code=5).err
+    assert f"the local disk of {tiny_disk}/cache/unmounted/data-" in put
+    assert "FLYTE_VOL_CACHE_DIR" in put
+    filled(tiny_disk)
+    for arguments in (["put", "data", "-", "x"], ["new", "other"], ["verify", "data"], ["gc"]):
+        done = cli(*arguments, code=5)
+        assert done.err.startswith(f"error: {tiny_disk}/cache")
+        assert "hint: free some space there, or set FLYTE_VOL_CACHE_DIR to" in done.err
+    shutil.rmtree(tiny_disk / "cache")
+    filler = filled(tiny_disk)
+    os.truncate(filler, filler.stat().st_size - 65536)  # room for directories, and not for an index
+    assert f"error: {tiny_disk}/cache" in cli("put", "data", "-", "x", code=5).err
+    assert len(cli.versions("data")) == 2
 
 
 # --- odd names --------------------------------------------------------------------------------------------------
