@@ -89,8 +89,22 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
 _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (FileNotFoundError, "flytevol ls shows what is there"),
     (FileExistsError, "--force replaces it"),
-    (IsADirectoryError, "cp and rm take whole directories with -r, get and put without"),
+    (IsADirectoryError, "get and put take whole directories, cp and rm with -r; cat takes none"),
 )
+_TYPED: tuple[tuple[str, str], ...] = (
+    ("mount() again: what was written is kept on local disk; or abandon() it",
+     "mount it again: what was written is kept on local disk; `flytevol recover` lists it"),
+    ("; load it and fork it", "; `flytevol fork` with this locator makes a volume of it"),
+    ("load it again by its name to go on from", "try again: by its name you go on from"),
+    ("or mount without allow_other", "or leave out --allow-other"),
+    ("read a part of it, with offset= and size=, or piece by piece from open()", "without --json it is streamed"),
+    ("as vol.locator gives it", "as `flytevol log --locators` prints it"),
+    (", or pass StoreOptions with them", ""),
+    (" or by StoreOptions", ""),
+    (", or give other store_options=", ""),
+    (", or give encryption= or StoreOptions(encryption=…)", ""),
+)  # fmt: skip
+"""What hints say in Python, and what is to be typed instead."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ELSEWHERE = "free some space there, or set FLYTE_VOL_CACHE_DIR to a directory on another disk"
 _NOT_EMPTY = "-r (--recursive) takes whole directories"
@@ -101,7 +115,7 @@ def failure_of(error: BaseException) -> Failure:
     code = next((code for kind, code in _CODES if isinstance(error, kind)), 1)
     hint = next((hint for kind, hint in _HINTS if isinstance(error, kind)), "")
     if isinstance(error, VolumeError):
-        return Failure(error.kind, error.message, error.hint or _hint_of(error), code)
+        return Failure(error.kind, error.message, _typed(error.hint) or _hint_of(error), code)
     if isinstance(error, click.ClickException):
         return Failure("usage", error.format_message(), "", code)
     if isinstance(error, OSError) and error.errno is not None:
@@ -111,6 +125,12 @@ def failure_of(error: BaseException) -> Failure:
         where = f"{shown(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
         return Failure("file", f"{where}{error.strerror or error}", hint, code)
     return Failure("failure", f"{type(error).__name__}: {error}", "--debug shows the traceback", code)
+
+
+def _typed(hint: str) -> str:
+    for call, command in _TYPED:
+        hint = hint.replace(call, command)
+    return hint
 
 
 def _hint_of(error: VolumeError) -> str:

@@ -122,7 +122,7 @@ def _end(mounted: Mounted, code: int, publishes: bool, locator_file: str | None)
     try:
         version = mounted.publish()
     except VolumeError as error:
-        output.warn(f"what was written is kept in {mounted.meta_dir}")
+        output.warn(f"what was written is kept in {mounted.kept}")
         if code:
             output.warn(f"not published: {error.message}")
             return code

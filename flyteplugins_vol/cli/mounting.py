@@ -12,7 +12,9 @@ import click
 from flyteplugins_vol.cli.addresses import version_at, writer_at
 from flyteplugins_vol.cli.options import Options
 from flyteplugins_vol.cli.output import Waiting, version_wire
+from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.errors import UsageError
+from flyteplugins_vol.history.tidy import WORKSPACES
 from flyteplugins_vol.io import ROVolume, RWVolume
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -71,6 +73,7 @@ class Mounted:
     forked: bool
     commits: bool
     message: str | None
+    kept: str  # the directory of what was written and is in no version
 
     def publish(self) -> ROVolume | None:
         """End the mount as was asked for: the new version, or None. Raises as `RWVolume.finalize`; it lives on then."""
@@ -79,11 +82,6 @@ class Mounted:
             return None
         with self.options.output.progress("publishing") as bar:
             return self.volume.finalize.sync(self.message, progress=bar)
-
-    @property
-    def meta_dir(self) -> str:
-        """The directory that holds what was written and is in no version."""
-        return os.path.dirname(str(self.volume.status()["log_path"])) if self.volume.mount_path is not None else ""
 
 
 def begin(options: Options, address: str, path: str | None, given: dict[str, Any]) -> Mounted:
@@ -105,7 +103,9 @@ def begin(options: Options, address: str, path: str | None, given: dict[str, Any
     where = volume.mount.sync(None if path is None else os.path.abspath(path), progress=told, **mount)
     if any(one.left.volume_id == volume.id for one in RWVolume.recoverable(given.get("meta_dir"))):
         options.output.note("what a killed process wrote is in no version, and not here: `flytevol recover` has it")
-    return Mounted(options, volume, str(where), forked, not (read_only or no_commit), message)
+    root = os.path.abspath(os.path.expanduser(given.get("meta_dir") or cache_root()))
+    kept = os.path.join(root, WORKSPACES, f"{volume.name}-{volume.id}")
+    return Mounted(options, volume, str(where), forked, not (read_only or no_commit), message, kept)
 
 
 def published_wire(mounted: Mounted, version: ROVolume | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.durations import duration
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.cli.output import table
+from flyteplugins_vol.errors import UsageError
 from flyteplugins_vol.history.prune import Retention, plan_pruning
 from flyteplugins_vol.history.prune import prune as prune_volume
 from flyteplugins_vol.human import count, local
@@ -42,6 +43,11 @@ def prune(
     flytevol prune data --keep-within 4w --keep-monthly 12 --yes
     """
     policy = Retention(keep_last, keep_daily, keep_weekly, keep_monthly, keep_within)
+    if policy == Retention():
+        raise UsageError(
+            "nothing says which versions to keep",
+            hint="--keep-last 10 keeps the newest ten; also --keep-daily, --keep-weekly, --keep-monthly, --keep-within",
+        )
     policy.check()
     done = yes and not dry_run
     output = options.output

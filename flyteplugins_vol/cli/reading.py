@@ -160,6 +160,10 @@ def get(options: Options, volume: str, path: str, dest: str, force: bool) -> Non
     if dest == "-":
         if options.as_json:
             raise UsageError("standard output cannot be the file and JSON", hint="leave out one of - and --json")
+        if version.stat.sync(path).is_dir:
+            raise UsageError(
+                f"{shown(path)} is a directory, and - takes the bytes of one file", hint="give another DEST"
+            )
         _stream(version, path)
         return
     parent = Path(dest).absolute().parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -11,10 +12,12 @@ from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import ExistsError
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.cli.output import Waiting, table, version_wire
+from flyteplugins_vol.config import cache_root
+from flyteplugins_vol.errors import VolumeBusyError
 from flyteplugins_vol.history.deletion import delete_version, delete_volume
 from flyteplugins_vol.history.record import check_name, parse_locator
-from flyteplugins_vol.history.volumes import find_volumes, list_versions
-from flyteplugins_vol.human import local, shown_text, size
+from flyteplugins_vol.history.volumes import VolumeEntry, find_volumes, list_versions
+from flyteplugins_vol.human import local, shown, shown_text, size
 from flyteplugins_vol.io import ROVolume, Volume, VolumeInfo, hosts
 from flyteplugins_vol.store.base import ObjectStore
 
@@ -89,7 +92,11 @@ def delete(options: Options, volume: str, yes: bool, force: bool) -> None:
         entry = volume_at(store, volume)
         versions = list_versions(store, entry)
         _ask(yes, f"Delete volume {entry} in {store.url} with its {len(versions)} versions for ever?")
-        delete_volume(store, entry, force=force, tell=Waiting(output, entry.name))
+        try:
+            delete_volume(store, entry, force=force, tell=Waiting(output, entry.name))
+        except VolumeBusyError as error:
+            error.hint = _how_it_ends(entry)
+            raise
     output.result({"deleted": [str(locator) for locator in versions]}, f"deleted {entry}: {len(versions)} versions")
 
 
@@ -164,6 +171,15 @@ def _check_free(store: ObjectStore, name: str, hint: str = "choose another name"
 def _ask(yes: bool, question: str) -> None:
     if not yes:
         click.confirm(question, abort=True, err=True)
+
+
+def _how_it_ends(volume: VolumeEntry) -> str:
+    """What to do about a volume that somebody writes to, when it is to be deleted."""
+    from flyteplugins_vol.mount.live import live_mounts  # no other command here needs Linux
+
+    here = [mount for mount in live_mounts([cache_root()]) if mount.writable and mount.volume == str(volume)]
+    ends = f"`flytevol umount {shlex.quote(shown(here[0].path))}` ends that mount" if here else "wait for its end"
+    return f"{ends}; --force deletes the volume all the same"
 
 
 def _entry_wire(volume: VolumeInfo) -> dict[str, Any]:

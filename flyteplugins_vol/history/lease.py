@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _LOOK = 1.0  # seconds between two looks at somebody else's lease, at most
 _LONGEST_USER = 200  # characters: who reads it refuses long ones
 _SLACK = 1.0  # seconds by which the end of a lease may differ from what it was lent for: it is rounded
-_HINT = "finalize or abandon it there, wait until it ends, fork the volume, or mount it read-only"
+_HINT = "end it there, wait until it ends, fork the volume, or mount it read-only"
 
 Tell = Callable[[Mapping[str, Any]], None]
 

@@ -78,7 +78,7 @@ class WorkspaceDirectory:
     def _strange(self, why: str) -> LocalDirectoryError:
         return LocalDirectoryError(
             f"{self.path} holds a workspace that cannot be resumed: {why}",
-            hint="give another meta_dir=, or remove that directory if nothing uncommitted in it is needed",
+            hint="remove that directory if nothing uncommitted in it is needed, or set FLYTE_VOL_CACHE_DIR to another",
         )
 
     def save(self, state: WorkspaceState) -> None:

@@ -95,7 +95,7 @@ class _WriterLock:
         from flyteplugins_vol.mount import workspace_lock
 
         make_workspace(spec.meta_dir)
-        return cls(spec.meta_dir, workspace_lock.hold(replace(spec, mount_path="(not mounted)"), None))
+        return cls(spec.meta_dir, workspace_lock.hold(replace(spec, mount_path=""), None))
 
     def release(self) -> None:
         with suppress(OSError):

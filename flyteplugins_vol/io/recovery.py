@@ -147,7 +147,7 @@ class Recoverable:
 
         if not os.path.isdir(self.left.path):
             raise _gone(self.left.path)
-        spec = replace(self._spec(self.left.path, self.left.volume_name, self.left.volume_id), mount_path="(recovery)")
+        spec = self._spec(self.left.path, self.left.volume_name, self.left.volume_id)
         lock = workspace_lock.hold(spec, None)
         try:
             state = WorkspaceDirectory(self.left.path).state()
@@ -169,4 +169,6 @@ def recoverable(meta_dir: str | Path | None, options: StoreOptions | None) -> li
 
 
 def _gone(path: str) -> LocalDirectoryError:
-    return LocalDirectoryError(f"{path} holds nothing to recover any more", hint="RWVolume.recoverable() lists what is")
+    return LocalDirectoryError(
+        f"{path} holds nothing to recover any more", hint="`flytevol recover` lists what is there"
+    )

@@ -103,7 +103,7 @@ def check_allow_other(configuration: str = _CONFIGURATION, euid: int | None = No
 
 def check_directory(path: str, purpose: str, least_free: int = LEAST_FREE) -> None:
     """Make the directory (mode 0700) if it is missing; `LocalDirectoryError` unless it can be written and has room."""
-    hint = f"give another {purpose} directory, or make room there"
+    hint = f"give another {purpose} directory (FLYTE_VOL_CACHE_DIR is for all of them), or make room there"
     try:
         make_workspace(path)
     except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import time
 from collections.abc import Generator
@@ -12,6 +13,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from flyteplugins_vol.errors import VolumeBusyError
+from flyteplugins_vol.human import shown
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.portable import OPEN_FLAGS, fcntl, pread, pwrite
 
@@ -28,12 +30,9 @@ def hold(spec: MountSpec, client_pid: int | None) -> int:
     fd = _opened(spec.meta_dir)
     while not _locks(fd, fcntl.LOCK_EX):
         if not _locks(fd, fcntl.LOCK_SH):
-            holder = _holder(fd)
+            busy = _busy(fd, spec.volume_name)
             os.close(fd)
-            raise VolumeBusyError(
-                f"volume {spec.volume_name} is mounted for writing already, {holder}",
-                hint="finalize or abandon it there, fork the volume, or mount it read-only",
-            )
+            raise busy
         fcntl.flock(fd, fcntl.LOCK_UN)
         time.sleep(_LOOK)  # somebody only looks at it
     _write_holder(fd, spec, client_pid)
@@ -75,9 +74,17 @@ def _write_holder(fd: int, spec: MountSpec, client_pid: int | None) -> None:
     pwrite(fd, json.dumps(holder).encode(), 0)
 
 
-def _holder(fd: int) -> str:
+def _busy(fd: int, volume: str) -> VolumeBusyError:
+    otherwise = "fork the volume, or mount it read-only"
     try:
         holder: dict[str, Any] = json.loads(pread(fd, 4096, 0))
-        return f"at {holder['mount_path']} by process {holder['pid']} on {holder['host']} since {holder['since']}"
+        who = f"by process {holder['pid']} on {holder['host']} since {holder['since']}"
+        path = str(holder["mount_path"])
     except (ValueError, KeyError, TypeError):
-        return "by a process that is starting just now"
+        who, path = "by a process that is starting just now", ""
+    if os.path.isabs(path):
+        return VolumeBusyError(
+            f"volume {volume} is mounted for writing already, at {path} {who}",
+            hint=f"`flytevol umount {shlex.quote(shown(path))}` ends that mount; or {otherwise}",
+        )
+    return VolumeBusyError(f"volume {volume} is open for writing already, {who}", hint=f"wait for its end, {otherwise}")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from flyteplugins_vol import errors
 from flyteplugins_vol.cli import main as main_module
-from flyteplugins_vol.cli.errors import failure_of
+from flyteplugins_vol.cli.errors import _TYPED, failure_of
 from flyteplugins_vol.cli.main import COMMANDS
 from flyteplugins_vol.cli.main import cli as group
 from tests.cli.conftest import COMMAND, Cli, wait_for
@@ -71,6 +73,17 @@ def test_errors_are_short_and_json_for_programs(cli: Cli) -> None:
 )
 def test_exit_codes(error: Exception, code: int) -> None:
     assert failure_of(error).code == code
+
+
+def test_hints_are_to_be_typed_at_a_command_line() -> None:
+    """What the library says in Python is said in other words."""
+    modules = [path for path in Path(errors.__file__).parent.rglob("*.py") if path.parent.name != "cli"]
+    source = "".join(path.read_text() for path in modules)
+    for call, command in _TYPED:
+        assert call in source
+        hint = failure_of(errors.StoreError("x", hint=f"before{call}after")).hint
+        assert hint == f"before{command}after"
+        assert not re.search(r"\(\)|\w=|StoreOptions|vol\.", hint)
 
 
 def test_a_bug_is_an_error_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,6 +181,7 @@ def test_cat_and_get(cli: Cli, data: str) -> None:
     assert (target / "b").read_bytes() == b"aa\n"
     assert cli("get", "data", "dir/b", cli.root / "b", "--json").json["bytes"] == 2000
     assert "Is a directory" in cli("cat", "data", "dir", code=1).err
+    assert "give another DEST" in cli("get", "data", "dir", "-", code=2).err
     assert f"there is no directory '{cli.root}/none'" in cli("get", "data", "a", cli.root / "none" / "a", code=3).err
     cli("get", "data", "a", "-", "--json", code=2)
 

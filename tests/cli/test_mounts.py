@@ -107,7 +107,7 @@ def test_a_volume_that_is_mounted_is_not_deleted(cli: Cli) -> None:
     process, path = mounted(cli, "data", "--no-commit")
     refused = cli("delete", "data", "--yes", code=4)
     assert "is open for writing already, by" in refused.err
-    assert "--force" in refused.err
+    assert f"`flytevol umount {path}` ends that mount; --force deletes" in refused.err
     assert (path / "a").read_bytes() == b"a"
     assert len(cli.versions("data")) == 1
     cli("delete", "data", "--yes", "--force")
@@ -140,6 +140,20 @@ def test_a_mount_with_another_inside_is_not_ended(cli: Cli) -> None:
     ended(process)
     assert cli("ls", "inner").lines == ["i", "j"]
     assert cli("ls", "data", "-r").lines == ["/b", "/dir/", "/dir/a"]
+
+
+def test_who_writes_already_and_how_that_ends(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    process, path = mounted(cli, "data")
+    busy = cli("put", "data", "-", "x", code=4).err
+    assert f"is mounted for writing already, at {path} by process {process.pid} on " in busy
+    assert f"hint: `flytevol umount {path}` ends that mount; or fork the volume" in busy
+    stop(process)
+    writer = cli.process("put", "data", "-", "x")
+    wait_for(lambda: any((cli.root / "cache" / "unmounted").rglob("state.json")))
+    busy = cli("put", "data", "-", "x", code=4).err
+    assert f"is open for writing already, by process {writer.pid} on " in busy
+    assert "hint: wait for its end" in busy
 
 
 def test_a_mount_path_that_cannot_be_used(cli: Cli) -> None:
@@ -340,8 +354,9 @@ def test_exec_beside_a_failing_store_keeps_what_was_written(cli: Cli) -> None:
     cli.volume("data", {"a": b"a"})
     volumes = cli.root / "store" / "volumes"
     script = f"echo b > $FLYTEVOL_MOUNT/b; mv {volumes} {cli.root}/away; touch {volumes}"
-    done = executed(cli, "data", "--at", cli.root / "mnt", "--", "sh", "-c", script, code=125)
-    assert "what was written is kept in" in done.stderr
+    log = ("--log-path", cli.root / "log")
+    done = executed(cli, "data", "--at", cli.root / "mnt", *log, "--", "sh", "-c", script, code=125)
+    assert f"what was written is kept in {cli.root}/cache/workspaces/data-" in done.stderr
     volumes.unlink()
     shutil.move(cli.root / "away", volumes)
     executed(cli, "data", "--at", cli.root / "mnt", "--", "test", "-f", cli.root / "mnt" / "b")
