@@ -14,6 +14,7 @@ from contextlib import closing
 from typing import Any
 
 from flyteplugins_vol.cli.errors import AmbiguousError, NotFoundError
+from flyteplugins_vol.config import store_from_environment
 from flyteplugins_vol.errors import UsageError
 from flyteplugins_vol.history.record import Locator, VersionRecord, load_record
 from flyteplugins_vol.history.volumes import VolumeEntry, find_volumes, head, list_refs, list_versions
@@ -24,6 +25,7 @@ from flyteplugins_vol.store.open import open_store
 from flyteplugins_vol.store.url import parse_store_url
 
 _SHOWN = 20  # candidates in a message
+_OURS = {"volumes", "packs", "gc"}  # top directories of which a store that is not new has some
 _LEAST_HASH = 4  # digits of a hash that name a version
 
 
@@ -31,6 +33,25 @@ def opened_store(url: str | None) -> Any:
     """The store that was named, or the default one; closed after the ``with`` block."""
     where = hosts.store_url(url)
     return closing(open_store(where, hosts.store_options(where, None)))
+
+
+def check_named_store(store: ObjectStore, url: str | None) -> None:
+    """`NotFoundError` for a directory that is not there, if somebody has named it: this user's own may be yet to be."""
+    where = parse_store_url(store.url)
+    if where.scheme == "file" and (url or store_from_environment()) and not os.path.lexists(where.path):
+        raise NotFoundError(
+            f"there is no store {store.url}",
+            hint="--store names another one; `flytevol new` makes a store with its first volume",
+        )
+
+
+def check_is_store(store: ObjectStore) -> None:
+    """`NotFoundError` where nothing is of a store's making."""
+    if not _OURS & set(store.list_dirs("")):
+        raise NotFoundError(
+            f"there is no store at {store.url}: nothing there is of a volume",
+            hint="give the URL that --store has for other commands",
+        )
 
 
 def is_locator(text: str) -> bool:

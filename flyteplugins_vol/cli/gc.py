@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from flyteplugins_vol.cli.addresses import check_is_store, opened_store
 from flyteplugins_vol.cli.durations import days, duration
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.history.collect import ABANDONED, GRACE, Collection, Tally
@@ -51,6 +52,8 @@ def gc(options: Options, url: str | None, grace: timedelta, abandoned: timedelta
     """
     if url is not None:
         options.store = url
+    with opened_store(options.store) as store:
+        check_is_store(store)  # before anything is written to what may be somebody's directory
     done = yes and not dry_run
     with options.output.progress("collecting") as bar:
         found = Volume.gc.sync(options.store, dry_run=not done, grace=grace, abandoned=abandoned, progress=bar)

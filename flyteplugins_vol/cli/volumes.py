@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from flyteplugins_vol.cli.addresses import fork_name, is_locator, opened_store, version_at, volume_at
+from flyteplugins_vol.cli.addresses import check_named_store, fork_name, is_locator, opened_store, version_at, volume_at
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import ExistsError
 from flyteplugins_vol.cli.options import Options, common
@@ -54,6 +54,8 @@ def list_(options: Options) -> None:
     flytevol list
     flytevol list --store s3://bucket/volumes --json
     """
+    with opened_store(options.store) as store:
+        check_named_store(store, options.store)
     found = Volume.list.sync(options.store)
     names = [volume.name for volume in found]
     rows = [_entry_row(volume, names.count(volume.name) > 1) for volume in found]

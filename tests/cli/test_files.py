@@ -26,6 +26,8 @@ def data(cli: Cli) -> str:
 
 
 def test_new_and_list(cli: Cli) -> None:
+    assert f"there is no store {cli.store}\n" in cli("list", code=3).err
+    (cli.root / "store").mkdir()
     assert cli("list").out == ""
     made = cli("new", "data", "-m", "begin").lines
     assert len(made) == 1
@@ -43,6 +45,12 @@ def test_new_and_list(cli: Cli) -> None:
     listed = cli("list", "--json").json
     assert [(one["name"], one["newest"]["message"]) for one in listed] == [("data", "begin"), ("other", None)]
     assert "hint:" in cli("new", "no/name", code=2).err
+
+
+def test_this_users_own_store_may_be_yet_to_be_made(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLYTE_VOL_STORE")
+    monkeypatch.setenv("XDG_DATA_HOME", str(cli.root / "data"))
+    assert "no volumes in" in cli("list").err
 
 
 def test_log_follows_a_line_also_before_a_fork(cli: Cli, data: str) -> None:

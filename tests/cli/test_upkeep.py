@@ -142,6 +142,15 @@ def test_gc_refuses_what_it_cannot_read(data: Cli) -> None:
     assert data("gc", "--yes", "--json", code=7).err.startswith('{"error"')
 
 
+def test_gc_of_what_is_no_store_leaves_nothing_behind(cli: Cli) -> None:
+    (cli.root / "home" / "documents").mkdir()
+    for where in ("home", "nowhere"):
+        for options in ((), ("--yes",)):
+            assert "there is no store at" in cli("gc", f"file://{cli.root}/{where}", *options, code=3).err
+    assert [path.name for path in (cli.root / "home").rglob("*")] == ["documents"]
+    assert not (cli.root / "nowhere").exists()
+
+
 def test_gc_with_a_grace_time_that_is_too_short(data: Cli) -> None:
     data("gc", "--grace", "1h", code=2)
     data("gc", "--grace", "never", code=2)
