@@ -44,14 +44,14 @@ class Output:
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def result(self, value: Any, text: str | Text | Table | None = None) -> None:
-        """The command's result: ``value`` as JSON, or ``text`` (by default the value) for people."""
+        """The command's result: ``value`` as JSON, or ``text`` (by default the value) for people; '' is no result."""
         if self.as_json:
             self.line(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
         elif isinstance(text, Table):
             self.out.print(text, soft_wrap=False)
         elif isinstance(text, Text):
             self.out.print(text)
-        else:
+        elif text != "":
             self.line(str(value) if text is None else text)
 
     def line(self, text: str) -> None:

@@ -70,10 +70,13 @@ def test_read_only_and_no_commit_publish_nothing(cli: Cli) -> None:
     process, path = mounted(cli, "data", "--read-only")
     with pytest.raises(OSError, match="Read-only"):
         (path / "b").write_text("b")
-    assert stop(process)[0].strip() == ""
+    assert stop(process)[0] == ""
     process, path = mounted(cli, "data", "--no-commit")
     (path / "b").write_text("b")
-    assert stop(process)[0].strip() == ""
+    assert stop(process)[0] == ""
+    process, path = mounted(cli, "data", "--read-only")
+    assert cli("umount", path).out == ""
+    ended(process)
     assert len(cli.versions("data")) == 1
     assert cli("ls", "data").lines == ["a"]
     cli("mount", "data", path, "--read-only", "--autocommit", "3", code=2)
@@ -96,6 +99,7 @@ def test_umount_takes_away_what_two_kills_have_left(cli: Cli) -> None:
             with suppress(ConnectionAbortedError):
                 os.listdir(path)
     done = cli("umount", path)
+    assert done.out == ""
     assert "flytevol recover" in done.err
     assert not os.path.ismount(path)
     assert "data" in cli("recover").out

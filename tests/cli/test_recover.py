@@ -78,7 +78,7 @@ def test_it_becomes_a_volume_of_its_own_or_is_dropped(cli: Cli, tmp_path: Path) 
     process.kill()
     process.wait()
     wait_for(lambda: len(cli("recover", "--json").json) == 1)
-    cli("recover", "other", "--discard")
+    assert cli("recover", "other", "--discard").out == ""
     assert cli("recover", "--json").json == []
     assert cli("ls", "other").lines == []
 
