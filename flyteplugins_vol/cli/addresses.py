@@ -9,14 +9,16 @@ data@3, data@00000003, data@9f3c…, data@main     one version of it: by number,
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from contextlib import closing
+from itertools import count
 from typing import Any
 
-from flyteplugins_vol.cli.errors import AmbiguousError, NotFoundError
+from flyteplugins_vol.cli.errors import AmbiguousError, ExistsError, NotFoundError
 from flyteplugins_vol.config import store_from_environment
 from flyteplugins_vol.errors import UsageError
-from flyteplugins_vol.history.record import Locator, VersionRecord, load_record
+from flyteplugins_vol.history.record import Locator, VersionRecord, check_name, load_record
 from flyteplugins_vol.history.volumes import VolumeEntry, find_volumes, head, list_refs, list_versions
 from flyteplugins_vol.human import hidden, shown
 from flyteplugins_vol.io import ROVolume, RWVolume, Volume, hosts
@@ -26,6 +28,8 @@ from flyteplugins_vol.store.url import parse_store_url
 
 _SHOWN = 20  # candidates in a message
 _OURS = {"volumes", "packs", "gc"}  # top directories of which a store that is not new has some
+_FORK = re.compile(r"-fork(?:-[0-9]+)?$")
+_LONGEST_NAME = 63
 _LEAST_HASH = 4  # digits of a hash that name a version
 
 
@@ -70,21 +74,37 @@ def writer_at(text: str, store: str | None, *, fork: str | None = None, forks: b
     """A volume to write to, and whether it is a fork.
 
     The line of a name goes on; a locator, or a name with a version, is forked, since versions never change. ``forks``:
-    in any case. ``fork``: the fork's name; by default it ends in ``-fork``, so that the parent's stays one of a kind.
+    in any case. ``fork``: the fork's name, by default `fork_name`. Raises `ExistsError` for one that is taken.
     """
     name, at, _ = text.partition("@")
     if is_locator(text) or at or forks or fork is not None:
         version = version_at(text, store)
-        return version.fork.sync(fork or fork_name(version.name)), True
+        with opened_store(version.store) as opened:
+            if fork is not None:
+                check_free(opened, fork)
+            return version.fork.sync(fork or fork_name(opened, version.name)), True
     with opened_store(store) as opened:
         volume = volume_at(opened, name)
         record = _head(opened, volume)
     return RWVolume(name=volume.name, volume_id=volume.id, store=opened.url, options=None, record=record), False
 
 
-def fork_name(name: str) -> str:
-    """A name for a fork of a volume."""
-    return name if name.endswith("-fork") else f"{name[: 63 - len('-fork')]}-fork"
+def fork_name(store: ObjectStore, name: str) -> str:
+    """A name for a fork of a volume that no other has: the parent's with ``-fork``, ``-fork-2``, and so on."""
+    stem = _FORK.sub("", name)
+    for number in count(1):
+        end = "-fork" if number == 1 else f"-fork-{number}"
+        chosen = f"{stem[: _LONGEST_NAME - len(end)]}{end}"
+        if not find_volumes(store, chosen):
+            return chosen
+    raise AssertionError
+
+
+def check_free(store: ObjectStore, name: str, hint: str = "choose another name") -> None:
+    """With two volumes of a name, every use of the name would be refused: `ExistsError`."""
+    there = find_volumes(store, check_name(name))
+    if there:
+        raise ExistsError(f"there is a volume {name!r} in {store.url}: {there[0]}", hint=hint)
 
 
 def volume_at(store: ObjectStore, name: str) -> VolumeEntry:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Table
 
+from flyteplugins_vol.cli.addresses import check_free, opened_store
 from flyteplugins_vol.cli.errors import AmbiguousError, NotFoundError
 from flyteplugins_vol.cli.mounting import Mounted
 from flyteplugins_vol.cli.mounts import serve
@@ -73,6 +74,9 @@ def recover(
         return
     if fork is None:
         _check_next(one)
+    else:
+        with opened_store(one.left.store_url) as store:
+            check_free(store, fork)
     if directory is not None:
         serve(_mounted(options, one, directory, message), one.left.volume_name)
         return

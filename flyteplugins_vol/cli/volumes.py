@@ -7,9 +7,16 @@ from typing import Any
 
 import click
 
-from flyteplugins_vol.cli.addresses import check_named_store, fork_name, is_locator, opened_store, version_at, volume_at
+from flyteplugins_vol.cli.addresses import (
+    check_free,
+    check_named_store,
+    fork_name,
+    is_locator,
+    opened_store,
+    version_at,
+    volume_at,
+)
 from flyteplugins_vol.cli.completing import volume_names
-from flyteplugins_vol.cli.errors import ExistsError
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.cli.output import Waiting, table, version_wire
 from flyteplugins_vol.config import cache_root
@@ -37,7 +44,7 @@ def new(options: Options, name: str, message: str | None, if_missing: bool) -> N
     check_name(name)
     with opened_store(options.store) as store:
         if not if_missing:
-            _check_free(store, name, "--if-missing takes it as it is; or choose another name")
+            check_free(store, name, "--if-missing takes it as it is; or choose another name")
         if find_volumes(store, name):
             version = version_at(str(volume_at(store, name)), options.store)
         else:
@@ -136,7 +143,7 @@ def log(options: Options, volume: str, limit: int | None, locators: bool) -> Non
 
 @click.command(short_help="Make an independent copy of a version.")
 @click.argument("volume", shell_complete=volume_names)
-@click.option("--name", help="Name of the fork; by default its parent's with -fork.")
+@click.option("--name", help="Name of the fork; by default its parent's with -fork, or -fork-2, ….")
 @click.option("-m", "--message", help="Message of its first version.")
 @common
 def fork(options: Options, volume: str, name: str | None, message: str | None) -> None:
@@ -147,10 +154,10 @@ def fork(options: Options, volume: str, name: str | None, message: str | None) -
     flytevol fork s3://bucket/volumes/…/versions/….json
     """
     parent = version_at(volume, options.store)
-    if name is not None:
-        with opened_store(parent.store) as store:
-            _check_free(store, name)
-    made = parent.fork.sync(name or fork_name(parent.name)).finalize.sync(message)
+    with opened_store(parent.store) as store:
+        if name is not None:
+            check_free(store, name)
+        made = parent.fork.sync(name or fork_name(store, parent.name)).finalize.sync(message)
     options.output.result(version_wire(made), str(made.locator))
 
 
@@ -161,13 +168,6 @@ def _tags(versions: list[ROVolume]) -> dict[str, list[str]]:
         for name, locator in one.tags.sync().items():
             tags.setdefault(parse_locator(locator).file.removesuffix(".json"), []).append(name)
     return tags
-
-
-def _check_free(store: ObjectStore, name: str, hint: str = "choose another name") -> None:
-    """With two volumes of a name, every use of the name would be refused."""
-    there = find_volumes(store, check_name(name))
-    if there:
-        raise ExistsError(f"there is a volume {name!r} in {store.url}: {there[0]}", hint=hint)
 
 
 def _ask(yes: bool, question: str) -> None:

@@ -355,4 +355,18 @@ def test_a_hash_that_begins_with_decimal_digits_is_no_number_only() -> None:
 
 def test_a_fork_takes_no_name_that_is_taken(cli: Cli, data: str) -> None:
     assert "there is a volume 'data'" in cli("fork", "data", "--name", "data", code=4).err
+    local = cli.root / "local"
+    local.write_text("x")
+    assert "there is a volume 'data'" in cli("put", "data", local, "x", "--fork", "data", code=4).err
     assert cli("ls", "data").lines  # the name still means one volume
+
+
+def test_a_fork_without_a_name_takes_the_next_that_is_free(cli: Cli, data: str) -> None:
+    cli("fork", data)
+    cli("put", "data@1", "-", "x", stdin=b"x")
+    cli("fork", "data-fork-2")
+    listed = [one["name"] for one in cli("list", "--json").json]
+    assert sorted(listed) == ["data", "data-fork", "data-fork-2", "data-fork-3"]
+    long = cli.volume("n" * 63)
+    names = [cli("fork", long, "--json").json["name"] for _ in range(2)]
+    assert names == ["n" * 58 + "-fork", "n" * 56 + "-fork-2"]

@@ -66,6 +66,7 @@ def test_it_is_mounted_then_published(cli: Cli, tmp_path: Path) -> None:
 
 def test_it_becomes_a_volume_of_its_own_or_is_dropped(cli: Cli, tmp_path: Path) -> None:
     crashed(cli, tmp_path)
+    assert "there is a volume 'data'" in cli("recover", "work", "--fork", "data", code=4).err
     locator = cli("recover", "work", "--fork", "rescued").lines[0]
     assert cli("cat", "rescued", "b").out == "22"
     assert locator.rpartition("/volumes/")[2].startswith("rescued-")
