@@ -17,7 +17,7 @@ from typing import Any
 
 from flyteplugins_vol.cli.errors import AmbiguousError, ExistsError, NotFoundError
 from flyteplugins_vol.config import store_from_environment
-from flyteplugins_vol.errors import UsageError
+from flyteplugins_vol.errors import UsageError, VolumeError
 from flyteplugins_vol.history.record import Locator, VersionRecord, check_name, load_record
 from flyteplugins_vol.history.volumes import VolumeEntry, find_volumes, head, list_refs, list_versions
 from flyteplugins_vol.human import hidden, shown
@@ -36,7 +36,15 @@ _LEAST_HASH = 4  # digits of a hash that name a version
 def opened_store(url: str | None) -> Any:
     """The store that was named, or the default one; closed after the ``with`` block."""
     where = hosts.store_url(url)
-    return closing(open_store(where, hosts.store_options(where, None)))
+    try:
+        return closing(open_store(where, hosts.store_options(where, None)))
+    except VolumeError:
+        raise
+    except Exception as error:  # file systems of fsspec fail each in its own way when they lack something
+        raise UsageError(
+            f"{shown(where.partition('://')[0])}:// cannot be opened as a store ({type(error).__name__})",
+            hint="use file://, s3://, gs:// or abfs://",
+        ) from error
 
 
 def check_named_store(store: ObjectStore, url: str | None) -> None:

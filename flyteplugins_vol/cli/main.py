@@ -114,7 +114,14 @@ def cli(ctx: click.Context, debug: bool) -> None:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit. See `errors` for the codes."""
     end_in_a_moment()
+    sys.unraisablehook = _unraisable
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _unraisable(found: sys.UnraisableHookArgs) -> None:
+    """A file system of fsspec that could not be made fails again when it is thrown away: the first error says it."""
+    if not (getattr(found.object, "__module__", None) or "").startswith("fsspec."):
+        sys.__unraisablehook__(found)
 
 
 def run(arguments: list[str]) -> int:

@@ -141,6 +141,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, right
     return made
 
 
+def files_text(files: int) -> str:
+    """Files and directories of a volume, of which indexes count the root as well."""
+    return f"{max(0, files - 1):,}"
+
+
 def name_text(info: FileInfo, text: str | None = None) -> Text:
     """A file's name in the colours of its kind."""
     text = shown(info.name or "/") if text is None else text

@@ -16,7 +16,7 @@ from flyteplugins_vol.cli.errors import AmbiguousError, NotFoundError
 from flyteplugins_vol.cli.mounting import Mounted
 from flyteplugins_vol.cli.mounts import serve
 from flyteplugins_vol.cli.options import Options, common
-from flyteplugins_vol.cli.output import Waiting, table, version_wire
+from flyteplugins_vol.cli.output import Waiting, files_text, table, version_wire
 from flyteplugins_vol.errors import RefMovedError, UsageError
 from flyteplugins_vol.history.record import parse_locator
 from flyteplugins_vol.human import local, shown, size
@@ -126,7 +126,7 @@ def _wire(one: Recoverable) -> dict[str, Any]:
 def _table(found: Sequence[Recoverable]) -> Table:
     rows = [
         (
-            one.left.volume_name, local(one.left.changed), f"{one.left.files:,}", size(one.left.bytes),
+            one.left.volume_name, local(one.left.changed), files_text(one.left.files), size(one.left.bytes),
             size(one.left.staged), _next(one.left), shown(one.path),
         )
         for one in found

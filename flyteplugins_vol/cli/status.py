@@ -19,7 +19,7 @@ from rich.text import Text
 
 from flyteplugins_vol.cli.errors import NotFoundError
 from flyteplugins_vol.cli.options import Options, common
-from flyteplugins_vol.cli.output import table
+from flyteplugins_vol.cli.output import files_text, table
 from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.human import ago, count, local, shown, size
 from flyteplugins_vol.io import RWVolume
@@ -86,7 +86,9 @@ def status(
 
 def _note_leftovers(options: Options, roots: list[str]) -> None:
     for left in (one.left for root in roots for one in RWVolume.recoverable(root)):
-        kept = f"{shown(left.volume_name)}: {count(left.files, 'file')}, {size(left.staged)} on this disk only"
+        kept = (
+            f"{shown(left.volume_name)}: {count(max(0, left.files - 1), 'file')}, {size(left.staged)} on this disk only"
+        )
         since = f"{ago(left.changed, datetime.now(timezone.utc))} ago ({local(left.changed)})"
         options.output.note(
             f"in no version, and not mounted: {kept}, written {since}; `flytevol recover` lists and publishes it, "
@@ -193,7 +195,7 @@ def _table(wires: Sequence[dict[str, Any]]) -> Table:
     rows = [
         (
             shown(wire["mount_path"]), wire["volume"].rpartition("-")[0], "rw" if wire["writable"] else "ro",
-            f"{wire['files']:,}", size(wire["bytes"]), size(wire["dirty_bytes"]), f"{wire['upload_queue']:,}",
+            files_text(wire["files"]), size(wire["bytes"]), size(wire["dirty_bytes"]), f"{wire['upload_queue']:,}",
             _share(wire), size(wire["fetched_bytes"]), _rate(wire), _lease(wire),
         )
         for wire in wires
@@ -206,7 +208,7 @@ def _card(wire: dict[str, Any]) -> tuple[Text, Table]:
     reads = wire["cache_hits"] + wire["cache_misses"]
     rows = [
         ("volume", f"{wire['volume']}, {'read-write' if wire['writable'] else 'read-only'}"),
-        ("files", f"{wire['files']:,}, {size(wire['bytes'])}"),
+        ("files", f"{files_text(wire['files'])}, {size(wire['bytes'])}"),
         ("dirty", f"{size(wire['dirty_bytes'])}, {count(wire['upload_queue'], 'part')} to upload"),
         ("cache", f"answered {_share(wire)} of {count(reads, 'read')}" if reads else "not read from"),
         ("fetched", f"{size(wire['fetched_bytes'])} in {count(wire['fetch_requests'], 'GET')}"),

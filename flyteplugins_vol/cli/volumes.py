@@ -18,15 +18,14 @@ from flyteplugins_vol.cli.addresses import (
 )
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.options import Options, common
-from flyteplugins_vol.cli.output import Waiting, table, version_wire
+from flyteplugins_vol.cli.output import Waiting, files_text, table, version_wire
 from flyteplugins_vol.config import cache_root
-from flyteplugins_vol.errors import VolumeBusyError
+from flyteplugins_vol.errors import UsageError, VolumeBusyError
 from flyteplugins_vol.history.deletion import delete_version, delete_volume
 from flyteplugins_vol.history.record import check_name, parse_locator
 from flyteplugins_vol.history.volumes import VolumeEntry, find_volumes, list_versions
-from flyteplugins_vol.human import local, shown, shown_text, size
+from flyteplugins_vol.human import count, local, shown, shown_text, size
 from flyteplugins_vol.io import ROVolume, Volume, VolumeInfo, hosts
-from flyteplugins_vol.store.base import ObjectStore
 
 
 @click.command(short_help="Make an empty volume.")
@@ -100,13 +99,14 @@ def delete(options: Options, volume: str, yes: bool, force: bool) -> None:
     with opened_store(options.store) as store:
         entry = volume_at(store, volume)
         versions = list_versions(store, entry)
-        _ask(yes, f"Delete volume {entry} in {store.url} with its {len(versions)} versions for ever?")
+        _ask(yes, f"Delete volume {entry} in {store.url} with its {count(len(versions), 'version')} for ever?")
         try:
             delete_volume(store, entry, force=force, tell=Waiting(output, entry.name))
         except VolumeBusyError as error:
             error.hint = _how_it_ends(entry)
             raise
-    output.result({"deleted": [str(locator) for locator in versions]}, f"deleted {entry}: {len(versions)} versions")
+    told = f"deleted {entry}: {count(len(versions), 'version')}"
+    output.result({"deleted": [str(locator) for locator in versions]}, told)
 
 
 @click.command(short_help="Show the versions of a volume.")
@@ -171,8 +171,17 @@ def _tags(versions: list[ROVolume]) -> dict[str, list[str]]:
 
 
 def _ask(yes: bool, question: str) -> None:
-    if not yes:
+    if yes:
+        return
+    try:
         click.confirm(question, abort=True, err=True)
+    except click.Abort as error:
+        if isinstance(error.__context__, EOFError):
+            click.echo(err=True)  # the question's line is still open
+            raise UsageError(
+                "nobody is there to answer", hint="--yes does not ask; else run it in a terminal"
+            ) from None
+        raise
 
 
 def _how_it_ends(volume: VolumeEntry) -> str:
@@ -200,5 +209,5 @@ def _entry_row(volume: VolumeInfo, ambiguous: bool) -> tuple[str, ...]:
         return name, "", "", "", "", f"({volume.error.message})" if volume.error is not None else "(no version)"
     number = str(int(str(version.version).partition("-")[0]))
     stats = version.stats
-    files, total = f"{stats.get('files', 0):,}", size(stats.get("bytes", 0))
+    files, total = files_text(stats.get("files", 0)), size(stats.get("bytes", 0))
     return name, number, files, total, local(version.created), shown_text(version.message or "")

@@ -97,6 +97,13 @@ def test_a_store_that_cannot_be_used(cli: Cli) -> None:
     assert "no store speaks nonsense://" in cli("list", "--store", "nonsense://x", code=2).err
     assert "user name or a password" in cli("list", "--store", "s3://key:secret@bucket/x", code=2).err
     assert "secret" not in cli("list", "--store", "s3://key:secret@bucket/x", code=2).err
+    for scheme, code in (("ftp", 6), ("zip", 2)):  # which fsspec knows
+        process = cli.process("list", "--store", f"{scheme}://localhost/x")
+        err = process.communicate(timeout=60)[1].decode()
+        assert process.returncode == code
+        assert err.startswith("error: ")
+        assert "use file://, s3://" in err
+        assert "Traceback" not in err
     (cli.root / "file").write_text("")
     assert cli("new", "x", "--store", cli.root / "file", code=6).err
 

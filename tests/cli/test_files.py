@@ -42,6 +42,7 @@ def test_new_and_list(cli: Cli) -> None:
     assert head.split() == ["NAME", "VERSION", "FILES", "SIZE", "CREATED", "MESSAGE"]
     assert [row.split()[0] for row in rows] == ["data", "other"]
     assert rows[0].endswith("begin")
+    assert rows[0].split()[1:4] == ["1", "0", "0"]
     listed = cli("list", "--json").json
     assert [(one["name"], one["newest"]["message"]) for one in listed] == [("data", "begin"), ("other", None)]
     assert "hint:" in cli("new", "no/name", code=2).err
@@ -120,10 +121,16 @@ def test_delete(cli: Cli, data: str) -> None:
     asked = cli("delete", "data@1", stdin=b"n\n", code=130)
     assert "for ever?" in asked.err
     assert len(cli.versions("data")) == 2
+    unasked = cli("delete", "data", code=2)
+    assert "with its 2 versions for ever?" in unasked.err
+    assert "--yes does not ask" in unasked.err
+    assert "interrupted" not in unasked.err
     assert cli("delete", "data@1", "--yes", "--json").json == {"deleted": [data]}
     assert len(cli.versions("data")) == 1
     assert cli("cat", fork, "a").out == "aa\n"
-    cli("delete", "data", stdin=b"y\n")
+    done = cli("delete", "data", stdin=b"y\n")
+    assert "with its 1 version for ever?" in done.err
+    assert done.out.endswith(": 1 version\n")
     assert "no volume 'data'" in cli("ls", "data", code=3).err
     assert [one["name"] for one in cli("list", "--json").json] == ["child"]
     cli("new", "data")

@@ -33,7 +33,7 @@ def crashed(cli: Cli, root: Path) -> None:
 
 def test_a_crash_is_shown_and_recovered(cli: Cli, tmp_path: Path) -> None:
     crashed(cli, tmp_path)
-    assert "work: 3 files, 2 B on this disk only" in cli("status").err
+    assert "work: 2 files, 2 B on this disk only" in cli("status").err
     (row,) = cli("recover").lines[1:]
     assert row.split()[0] == "work"
     assert "of a volume without a version" in row
