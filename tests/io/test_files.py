@@ -426,7 +426,7 @@ def test_one_writer_at_a_time(world: World) -> None:
     volume.write_bytes.sync("a", b"1")
     volume.commit.sync()
     other = Volume.from_name.sync("line", world.store)
-    with pytest.raises(VolumeBusyError, match="not mounted"):
+    with pytest.raises(VolumeBusyError, match="open for writing already, by process"):
         other.write_bytes.sync("b", b"2")
     volume.close.sync()
     other.write_bytes.sync("b", b"2")
