@@ -296,6 +296,7 @@ def test_only_what_a_killed_put_has_written_is_spoken_of(cli: Cli) -> None:
     reader = cli.process("mount", "data", cli.root / "mnt", "--read-only")
     assert reader.stderr is not None
     assert b"`flytevol recover` has it" in reader.stderr.readline()
+    assert b"mounted" in reader.stderr.readline()  # until then a signal ends it as any other command
     stop(reader)
 
 
