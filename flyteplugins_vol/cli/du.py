@@ -9,7 +9,7 @@ import click
 from flyteplugins_vol.cli.addresses import is_locator, version_at
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.options import Options, common
-from flyteplugins_vol.cli.output import table
+from flyteplugins_vol.cli.output import files_text, table
 from flyteplugins_vol.human import local, size
 from flyteplugins_vol.io import Space, VersionSpace
 
@@ -45,7 +45,7 @@ def du(options: Options, volume: str) -> None:
 def _row(one: VersionSpace) -> tuple[str, ...]:
     sizes = (one.bytes, one.stored, one.exclusive, one.freed)
     name = f"{one.locator.volume_name}@{one.locator.sequence}"
-    return name, local(one.created), f"{one.files:,}", *map(size, sizes)
+    return name, local(one.created), files_text(one.files), *map(size, sizes)
 
 
 def _wire(found: Space, versions: list[VersionSpace]) -> dict[str, Any]:

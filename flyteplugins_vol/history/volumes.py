@@ -32,7 +32,8 @@ class VolumeEntry:
 
 def list_volumes(store: ObjectStore) -> list[VolumeEntry]:
     """Every volume that has a version, by name."""
-    return [volume for volume in _directories(store) if _has_versions(store, volume)]
+    found = [volume for volume in _directories(store) if _has_versions(store, volume)]
+    return sorted(found, key=lambda volume: (volume.name, volume.id))
 
 
 def find_volumes(store: ObjectStore, text: str) -> list[VolumeEntry]:

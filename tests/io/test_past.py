@@ -73,6 +73,8 @@ def test_list_of_a_store(world: World) -> None:
     assert newest is not None
     assert (newest.locator, newest.message) == (volume.locator, "two")
     assert str(found[1]) == f"demo-{volume.id}"
+    commit(world.new("demo-2"), "by name, and not by name and id")
+    assert [one.name for one in Volume.list.sync(world.store)] == ["another", "demo", "demo-2"]
 
 
 def test_a_damaged_volume_does_not_hide_the_others(world: World) -> None:
