@@ -48,7 +48,6 @@ class KernelThread:
         self._until_finish: list[Task] = []
         self._finishing = False
         self._connected = False
-        self._losses = os.path.join(spec.meta_dir, "lost-writes.json")
         self._thread = threading.Thread(target=self._run, name="kernel", daemon=True)
 
     def start(self) -> None:
@@ -131,8 +130,8 @@ class KernelThread:
             error=self._make_driver.error,
             staged=self._staged,
         )
-        if self._session.resumed:
-            self.operations.resume_losses(self._losses)
+        losses = os.path.join(self._spec.meta_dir, "lost-writes.json")
+        self.operations.keep_losses(losses, resumed=self._session.resumed)
         self._driver = self._make_driver(self.operations, self._scheduler, self._spec)
         if self._spec.follow is not None:
             self.check_refreshes()
@@ -163,7 +162,7 @@ class KernelThread:
     def _close(self, close_session: Callable[[Session], None]) -> None:
         """In one go: between two closures the scheduler would look at the workspace, which is closed by then."""
         try:
-            self.operations.save_losses(self._losses)
+            self.operations.note_losses()
             close_session(self._session)
         finally:
             self._finish()

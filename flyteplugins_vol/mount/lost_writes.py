@@ -23,15 +23,18 @@ class LostWrites:
 
     def __init__(self) -> None:
         self.ranges: dict[int, list[tuple[int, int]]] = {}
+        self._path: str | None = None
+        self._noted: dict[int, list[tuple[int, int]]] = {}  # what the file says
 
     def lost(self, ino: int, start: int, end: int) -> None:
         self.written(ino, start, end)
-        ranges = self.ranges.setdefault(ino, [])
+        ranges = self.ranges.get(ino, [])
         if len(ranges) >= _MOST:
-            ranges[:] = [(min(a for a, _ in ranges), max(b for _, b in ranges))]
+            ranges = [(min(a for a, _ in ranges), max(b for _, b in ranges))]
         if ranges and ranges[-1][1] == start:  # write-back goes through a file from its start to its end
-            start = ranges.pop()[0]
-        ranges.append((start, end))
+            start = ranges[-1][0]
+            ranges = ranges[:-1]
+        self.ranges[ino] = [*ranges, (start, end)]
 
     def written(self, ino: int, start: int, end: int) -> None:
         """These bytes are the workspace's now, or were cut off."""
@@ -54,18 +57,31 @@ class LostWrites:
     def forget(self, ino: int) -> None:
         self.ranges.pop(ino, None)
 
-    def save(self, path: str) -> None:
-        """Into a file, if there are any. A disk that is full, as it was then, must not keep a mount from ending."""
-        with suppress(FileNotFoundError):
-            os.unlink(path)
-        if self.ranges:
-            try:
-                with open(path, "w", opener=private_opener) as file:
-                    json.dump({"lost": sorted(self.ranges.items())}, file)
-            except OSError as error:
-                log.error("which files are not whole could not be noted in %s: %s", path, error)
+    def keep_in(self, path: str, *, resumed: bool) -> None:
+        """Have `note` write to this file. ``resumed``: begin with what an earlier mount has noted there."""
+        self._path = path
+        if not resumed:
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+        else:
+            with suppress(OSError, ValueError, KeyError, TypeError), open(path) as file:
+                read = {int(ino): [(int(a), int(b)) for a, b in parts] for ino, parts in json.load(file)["lost"]}
+                self.ranges, self._noted = read, dict(read)
 
-    def load(self, path: str) -> None:
-        """From what `save` has left; nothing if there is no such file, or one that was cut off."""
-        with suppress(OSError, ValueError, KeyError, TypeError), open(path) as file:
-            self.ranges = {int(ino): [(int(a), int(b)) for a, b in ranges] for ino, ranges in json.load(file)["lost"]}
+    def note(self) -> None:
+        """Write down what has changed, for the next mount of the workspace: it will not be told again either.
+
+        A disk that is full, as it was then, is no reason to fail.
+        """
+        if self._path is None or self.ranges == self._noted:
+            return
+        try:
+            if self.ranges:
+                with open(self._path + ".new", "w", opener=private_opener) as file:
+                    json.dump({"lost": sorted(self.ranges.items())}, file)
+                os.replace(self._path + ".new", self._path)
+            else:
+                os.unlink(self._path)
+            self._noted = dict(self.ranges)  # no list in it is ever changed in place
+        except OSError as error:
+            log.error("which files are not whole could not be noted in %s: %s", self._path, error)

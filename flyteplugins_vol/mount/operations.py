@@ -411,6 +411,14 @@ class Operations:
     def close(self) -> None:
         self._sync.close()
 
+    def keep_losses(self, path: str, *, resumed: bool) -> None:
+        """See `LostWrites.keep_in`."""
+        self._lost.keep_in(path, resumed=resumed)
+
+    def note_losses(self) -> None:
+        """See `LostWrites.note`."""
+        self._lost.note()
+
     def lost_files(self) -> list[str]:
         """Files with a name that lack what programs wrote, see `lost_writes`."""
         found: list[str] = []
@@ -421,14 +429,6 @@ class Operations:
             else:
                 found.append(path)
         return sorted(found)
-
-    def resume_losses(self, path: str) -> None:
-        """Take up what `save_losses` has left."""
-        self._lost.load(path)
-
-    def save_losses(self, path: str) -> None:
-        """For the next mount of the workspace: it will not be told again either."""
-        self._lost.save(path)
 
     def accept_losses(self) -> None:
         """Somebody was told of `lost_files`."""
@@ -501,6 +501,7 @@ class Operations:
         try:
             if not self.frozen:
                 self._workspace.housekeep()
+            self._lost.note()
         except Exception:
             log.exception("housekeeping failed; it is tried again in a second")
         self._wake_writers()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_what_was_lost_is_read_by_nobody_as_zeros_and_copied_by_the_kernel_alone
     assert at_once(made.lseek(ino, 10, os.SEEK_DATA)) == 10
 
 
-def test_so_many_ranges_are_one(tmp_path: Path) -> None:
+def test_so_many_ranges_are_one() -> None:
     lost = LostWrites()
     for number in range(5000):
         lost.lost(1, number * 10, number * 10 + 5)
@@ -86,17 +87,35 @@ def test_so_many_ranges_are_one(tmp_path: Path) -> None:
     assert len(lost.ranges[1]) <= 1000
     assert min(lost.ranges[1])[0] == 0
     assert max(end for _, end in lost.ranges[1]) == 49995
-    lost.save(str(tmp_path / "lost"))
+
+
+def test_they_are_noted_for_the_next_mount(tmp_path: Path) -> None:
+    path = tmp_path / "lost"
+    lost = LostWrites()
+    lost.note()
+    lost.keep_in(str(path), resumed=False)
+    lost.note()
+    assert not path.exists()
+    lost.lost(1, 0, 5)
+    lost.lost(1, 5, 9)
+    lost.note()
+    before = os.stat(path)
+    lost.note()
+    assert os.stat(path).st_ino == before.st_ino  # nothing was to be written
     again = LostWrites()
-    again.load(str(tmp_path / "lost"))
-    assert again.ranges == lost.ranges
-    lost.forget(1)
-    lost.save(str(tmp_path / "lost"))
-    assert not (tmp_path / "lost").exists()
-    (tmp_path / "lost").write_text('{"lost": [[1')
-    again = LostWrites()
-    again.load(str(tmp_path / "lost"))
+    again.keep_in(str(path), resumed=True)
+    assert again.ranges == lost.ranges == {1: [(0, 9)]}
+    again.written(1, 0, 3)
+    again.note()
+    assert json.loads(path.read_text()) == {"lost": [[1, [[3, 9]]]]}
+    again.forget(1)
+    again.note()
+    assert not path.exists()
+    path.write_text('{"lost": [[1')
+    again.keep_in(str(path), resumed=True)
     assert again.ranges == {}
+    again.keep_in(str(path), resumed=False)
+    assert not path.exists()
 
 
 @pytest.fixture(params=DRIVERS)

@@ -93,7 +93,10 @@ def test_what_a_full_disk_cut_off_is_not_published_unsaid(small_disk: Path, worl
     assert [info.path for info in version.ls.sync()] == ["/other"]
 
 
-def test_what_is_lost_is_known_to_the_next_mount_and_a_copy_of_it_is_whole(small_disk: Path, world: World) -> None:
+@pytest.mark.parametrize("end", ["orderly", "killed"])
+def test_what_is_lost_is_known_to_the_next_mount_and_a_copy_of_it_is_whole(
+    small_disk: Path, world: World, end: str
+) -> None:
     volume = world.new()
     path = volume.mount.sync(world.path("mnt"), meta_dir=small_disk / "meta", upload_delay=3600.0)
     (small_disk / "ballast").write_bytes(bytes(44 << 20))
@@ -102,6 +105,9 @@ def test_what_is_lost_is_known_to_the_next_mount_and_a_copy_of_it_is_whole(small
     (small_disk / "ballast").unlink()
     assert (path / "copy").read_bytes() == noise(1, 16 << 20)  # in the kernel's cache
     subprocess.run(["cp", path / "copy", path / "second"], check=True)
+    if end == "killed":
+        time.sleep(1.5)
+        kill_daemon(volume)
     assert volume._mounting is not None
     volume._mounting.end(keep=True)
     subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
