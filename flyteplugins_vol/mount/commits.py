@@ -11,6 +11,7 @@ import trio
 
 from flyteplugins_vol.errors import CommitError, ConflictError, LostWritesError, UsageError, VolumeError
 from flyteplugins_vol.mount.kernel_thread import KernelThread
+from flyteplugins_vol.mount.lost_writes import Ranges
 from flyteplugins_vol.mount.protocols import Progress, Session
 from flyteplugins_vol.mount.scheduler import SchedulerClosedError
 from flyteplugins_vol.mount.uploads import Uploader
@@ -35,6 +36,7 @@ class Commits:
         self._asked = False  # for the commit that is under way
         self._lost: frozenset[str] = frozenset()  # what the last commit was refused for
         self._told: frozenset[str] = frozenset()  # those of which somebody was told who asked for a commit
+        self._passed: Ranges = {}  # what the commit that is under way passes over
 
     async def commit(
         self,
@@ -125,15 +127,19 @@ class Commits:
             record = self._session.commit(message, kernel.call, self._freeze, kernel.thaw, progress)
         except SchedulerClosedError as error:
             raise _ended() from error
+        else:
+            self._passed, self._told = {}, frozenset()
         finally:
             with suppress(SchedulerClosedError):
                 kernel.thaw()  # whatever went wrong, programs go on
+                kernel.call(kernel.operations.give_losses_back, self._passed)
+            self._passed = {}
         return record.to_wire()
 
     def _freeze(self) -> None:
         self._kernel.freeze()
         self._check_whole()
-        self._kernel.call(self._kernel.operations.accept_losses)  # what is left was told of: published as it is
+        self._passed = self._kernel.call(self._kernel.operations.take_losses)  # of all of them somebody was told
 
     def _check_whole(self) -> None:
         files = self._kernel.call(self._kernel.operations.lost_files)

@@ -17,14 +17,16 @@ log = logging.getLogger(__name__)
 
 _MOST = 1000  # ranges of a file; more are one from the first to the last
 
+Ranges = dict[int, list[tuple[int, int]]]
+
 
 class LostWrites:
     """By inode, the ranges that were refused and neither written again nor cut off since. Owner thread."""
 
     def __init__(self) -> None:
-        self.ranges: dict[int, list[tuple[int, int]]] = {}
+        self.ranges: Ranges = {}
         self._path: str | None = None
-        self._noted: dict[int, list[tuple[int, int]]] = {}  # what the file says
+        self._noted: Ranges = {}  # what the file says
 
     def lost(self, ino: int, start: int, end: int) -> None:
         self.written(ino, start, end)

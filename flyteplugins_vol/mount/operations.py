@@ -27,7 +27,7 @@ from flyteplugins_vol.model import ROOT_INO, AttrChange, Caller, Inode, StatFs
 from flyteplugins_vol.mount import errnos
 from flyteplugins_vol.mount.group_sync import GroupSync
 from flyteplugins_vol.mount.listings import DOTS, Listing, Listings
-from flyteplugins_vol.mount.lost_writes import LostWrites
+from flyteplugins_vol.mount.lost_writes import LostWrites, Ranges
 from flyteplugins_vol.mount.protocols import Fetcher, Workspace
 from flyteplugins_vol.mount.scheduler import Scheduler, Task
 from flyteplugins_vol.workspace.data import MAX_SIZE
@@ -430,9 +430,16 @@ class Operations:
                 found.append(path)
         return sorted(found)
 
-    def accept_losses(self) -> None:
-        """Somebody was told of `lost_files`."""
-        self._lost.ranges.clear()
+    def take_losses(self) -> Ranges:
+        """From now on they are no matter."""
+        taken, self._lost.ranges = self._lost.ranges, {}
+        return taken
+
+    def give_losses_back(self, ranges: Ranges) -> None:
+        """They are, after all. What was written over them meanwhile is taken for lost as well."""
+        for ino, parts in ranges.items():
+            for start, end in parts:
+                self._lost.lost(ino, start, end)
 
     # ------------------------------------------------------------------------------------------- inside
 

@@ -147,6 +147,10 @@ class MemorySession:
         progress({"stage": "flush"})
         if self._disk_fails:
             raise OSError(errno.EIO, "as asked")
+        if message == "fail late":
+            freeze()
+            thaw()
+            raise errors.StoreUnavailableError("as asked")
         if message == "fail":
             raise errors.CommitError("as asked", hint="do not ask")
         freeze()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flyteplugins_vol.errors import CommitError, LostWritesError
+from flyteplugins_vol.errors import CommitError, LostWritesError, StoreUnavailableError
 from flyteplugins_vol.model import ROOT_INO, Caller
 from flyteplugins_vol.mount.client import MountClient
 from flyteplugins_vol.mount.lost_writes import LostWrites
@@ -151,7 +151,15 @@ def test_a_commit_names_what_is_not_whole_and_the_next_one_publishes_it(client: 
         (client.mount_path / "another").write_bytes(b"x")
     with pytest.raises(LostWritesError, match=r"'/inode-[0-9]+' is"):  # nobody was told of this one
         client.commit()
+    with pytest.raises(StoreUnavailableError):
+        client.commit("fail late")
+    with pytest.raises(OSError, match="No space"):
+        (client.mount_path / "another").write_bytes(b"x")
     assert client.commit()["number"] == 1
+    with pytest.raises(OSError, match="No space"):
+        (client.mount_path / "another").write_bytes(b"x")
+    with pytest.raises(LostWritesError, match=r"'/inode-[0-9]+' is"):  # another time is another matter
+        client.commit()
 
 
 def again(root: Path) -> None:
