@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,9 @@ def test_two_empty_volumes_are_two(scratch: Path) -> None:
 def test_failures(scratch: Path) -> None:
     with pytest.raises(Exception, match="Not a directory"):
         tasks.fails(store=str(scratch / "broken"))
+    (left,) = sessions_in(scratch)  # kept: `flytevol recover` has it
+    assert left.name.startswith("fails-")
+    shutil.rmtree(left)
     with pytest.raises(Exception, match="a volume was expected, got int"):
         tasks.wrong()
     with pytest.raises(RuntimeError, match="as users do"):
