@@ -39,6 +39,11 @@ class Looks:
         self._begun.append(pool.submit(look))
         pool.shutdown(wait=False)
 
+    @property
+    def any(self) -> bool:
+        """Whether there are looks: not on local disk and in memory, which are believed."""
+        return bool(self._begun)
+
     def have_found_all(self) -> bool:
         """Wait for their ends. False: something is not there, or the store did not say, and is to be written again."""
         for look in self._begun:
