@@ -8,10 +8,11 @@ import dataclasses
 import os
 import pickle
 import signal
+from typing import Any
 
 import pytest
 
-from flyteplugins_vol.errors import HandleClosedError, MountFailedError, UsageError
+from flyteplugins_vol.errors import CommitError, HandleClosedError, MountFailedError, UsageError
 from flyteplugins_vol.io import RWVolume, Volume
 from flyteplugins_vol.io.payload import payload_of_version, volume_from
 from tests.io.conftest import World
@@ -101,6 +102,17 @@ async def test_a_result_that_cannot_be_committed_ends_its_mount(world: World) ->
     with pytest.raises(HandleClosedError):
         await volume.hand_over("result")
     assert "Not a directory" in repr(volume)
+
+
+def test_a_daemon_that_ends_without_a_word_is_no_success(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    volume = world.new()
+    (volume.mount.sync() / "a").write_text("1")
+    mounting: Any = volume._mounting
+    end = mounting.end
+    monkeypatch.setattr(mounting, "end", lambda **how: end(keep=True) and {})  # what its client hears of one that died
+    with pytest.raises(CommitError, match="before it said that all is published") as caught:
+        volume.finalize.sync()
+    assert "flytevol recover" in caught.value.hint
 
 
 def test_values(world: World) -> None:

@@ -106,7 +106,8 @@ def test_what_is_lost_is_known_to_the_next_mount_and_a_copy_of_it_is_whole(
     assert (path / "copy").read_bytes() == noise(1, 16 << 20)  # in the kernel's cache
     subprocess.run(["cp", path / "copy", path / "second"], check=True)
     if end == "killed":
-        time.sleep(1.5)
+        while not list(small_disk.glob("meta/workspaces/*/lost-writes.json")):
+            time.sleep(0.05)
         kill_daemon(volume)
     assert volume._mounting is not None
     volume._mounting.end(keep=True)

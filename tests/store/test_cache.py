@@ -441,3 +441,12 @@ def unlinked_bytes() -> int:
         except FileNotFoundError:  # the listing's own
             pass
     return found
+
+
+def test_a_mirror_that_is_evicted_as_it_is_opened_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(path: str) -> None:
+        os.unlink(path)
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(os, "utime", gone)
+    assert mirror_module.open_mirror(str(tmp_path / "mirror"), create=True) is not None

@@ -143,6 +143,21 @@ def test_rights_of_a_root_that_was_there_go_on_less_the_umask(store: LocalStore,
     assert modes == {"a": 0o770, "ref": 0o660, ".lock": 0o660}
 
 
+def test_a_file_system_without_modes_takes_writes_all_the_same(
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "as FAT does")
+
+    root.mkdir()
+    root.chmod(0o775)
+    monkeypatch.setattr("flyteplugins_vol.store.local._umask", 0o002)
+    monkeypatch.setattr(os, "chmod", refuse)
+    with umask(0o077):  # as a daemon's
+        assert store.create("a/o", b"1")
+        assert store.replace("ref", b"1", None)
+
+
 def test_reading_makes_nothing(store: LocalStore, root: Path) -> None:
     assert store.get("a") is None
     assert list(store.list("")) == []
