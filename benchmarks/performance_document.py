@@ -85,6 +85,7 @@ def render(results: Path, page: Path) -> None:
         (images / "performance-files.svg").write_text(document.files_plot(files))
     if reports:
         parts["store"] = document.store_table(list(reports.values()))
+        parts["cpu"] = document.cpu_table(list(reports.values()))
         parts["conditions"] = document.conditions(list(reports.values()))
     if (results / "growth.json").exists():
         curves = from_json((results / "growth.json").read_text())

@@ -22,7 +22,7 @@ from volume_bench.cases import CASES
 from volume_bench.direct import DirectTarget
 from volume_bench.inputs import INPUTS
 from volume_bench.peer import METADATA, JuiceFSTarget
-from volume_bench.report import as_table
+from volume_bench.report import as_cpu_table, as_table
 from volume_bench.results import Report
 from volume_bench.runner import run_cases
 from volume_bench.servers import SERVERS, Meter, s3_server
@@ -61,6 +61,8 @@ def main() -> int:
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(report.to_json())
     screen.print(as_table(report))
+    if args.cpu:
+        screen.print(as_cpu_table(report))
     screen.print(f"[dim]written to {output}[/]")
     return 0
 
@@ -116,6 +118,7 @@ def arguments() -> argparse.Namespace:
         "--changed", type=int, default=100_000, metavar="N", help="files, ten of them changed (100,000)"
     )
     parser.add_argument("--runs", type=int, default=5, metavar="N", help="runs, of which the median counts (5)")
+    parser.add_argument("--cpu", action="store_true", help="show where the processors' time went as well")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="a case or a metric; repeatable")
     parser.add_argument("--store-cases", action="store_true", help="only what is about the store; no local disk")
     parser.add_argument("--repository", type=Path, metavar="DIR", help="what to clone; one is made if left out")

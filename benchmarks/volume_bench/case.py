@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from volume_bench.cpu import CpuClock, CpuTime
 from volume_bench.measure import Traffic
 
 if TYPE_CHECKING:
@@ -60,6 +61,17 @@ class Sample:
     value: float
     traffic: Traffic | None = None
     packs: int | None = None  # of the version that was read
+    seconds: float | None = None  # that it took
+    cpu: CpuTime | None = None  # used meanwhile
+
+    @classmethod
+    def rate(cls, amount: float, clock: CpuClock, traffic: Traffic | None = None, packs: int | None = None) -> Sample:
+        """So much in the time of the clock."""
+        return cls(amount / clock.seconds, traffic, packs, clock.seconds, clock.cpu)
+
+    @classmethod
+    def duration(cls, clock: CpuClock, traffic: Traffic | None = None) -> Sample:
+        return cls(clock.seconds, traffic, seconds=clock.seconds, cpu=clock.cpu)
 
 
 Samples = dict[str, Sample]

@@ -7,8 +7,9 @@ import random
 import subprocess
 
 from volume_bench.case import Goal, Metric, Sample, Samples, Scale, case
+from volume_bench.cpu import CpuClock
 from volume_bench.direct import DirectTarget
-from volume_bench.measure import Clock, Traffic
+from volume_bench.measure import Traffic
 from volume_bench.targets import Target
 from volume_bench.work import (
     PAGE,
@@ -27,12 +28,12 @@ RANDOM_WRITES = 10_000
 
 
 def _put_large(direct: DirectTarget, scale: Scale) -> Samples:
-    return {"commit-large": Sample(scale.bytes / direct.seconds_to_put(scale.bytes) / 1e6)}
+    return {"commit-large": Sample.rate(scale.bytes / 1e6, direct.putting(scale.bytes))}
 
 
 def _get_large(direct: DirectTarget, scale: Scale) -> Samples:
     state = direct.volume.prepared("large", lambda path: write_large(path / "large", scale.bytes))
-    return {"read-seq-cold": Sample(scale.bytes / direct.seconds_to_get(state) / 1e6)}
+    return {"read-seq-cold": Sample.rate(scale.bytes / 1e6, direct.getting(state))}
 
 
 # --- writing ---------------------------------------------------------------------------------------------------
@@ -44,7 +45,7 @@ def _get_large(direct: DirectTarget, scale: Scale) -> Samples:
     "write-saved": Metric("Write {bytes} and commit", "MB/s"),
 }, store=True, direct=_put_large)  # fmt: skip
 def large_file(target: Target, scale: Scale) -> Samples:
-    writing, saving = Clock(), Clock()
+    writing, saving = CpuClock(), CpuClock()
     with target.empty() as path:
         target.traffic()
         with writing.running():
@@ -53,8 +54,8 @@ def large_file(target: Target, scale: Scale) -> Samples:
             target.save()
         traffic = target.traffic()
     return {
-        "write-seq": Sample(scale.bytes / writing.seconds / 1e6),
-        "commit-large": Sample(scale.bytes / saving.seconds / 1e6, traffic),
+        "write-seq": Sample.rate(scale.bytes / 1e6, writing),
+        "commit-large": Sample.rate(scale.bytes / 1e6, saving, traffic),
         "write-saved": Sample(scale.bytes / (writing.seconds + saving.seconds) / 1e6, traffic),
     }
 
@@ -71,7 +72,7 @@ def large_file(target: Target, scale: Scale) -> Samples:
     "remove": Metric("rm -r of them", "files/s", Goal(local=0.3, peer=5)),
 }, store=True)  # fmt: skip
 def small_files(target: Target, scale: Scale) -> Samples:
-    creating, saving, saving_ten, removing = Clock(), Clock(), Clock(), Clock()
+    creating, saving, saving_ten, removing = CpuClock(), CpuClock(), CpuClock(), CpuClock()
     with target.empty() as path:
         target.traffic()
         with creating.running():
@@ -86,11 +87,11 @@ def small_files(target: Target, scale: Scale) -> Samples:
         with removing.running():
             subprocess.run(["rm", "-r", str(path / "small")], check=True)
     return {
-        "create": Sample(scale.files / creating.seconds),
-        "commit-small": Sample(saving.seconds, traffic),
+        "create": Sample.rate(scale.files, creating),
+        "commit-small": Sample.duration(saving, traffic),
         "create-saved": Sample(scale.files / (creating.seconds + saving.seconds), traffic),
-        "commit-ten": Sample(saving_ten.seconds, traffic_ten),
-        "remove": Sample(scale.files / removing.seconds),
+        "commit-ten": Sample.duration(saving_ten, traffic_ten),
+        "remove": Sample.rate(scale.files, removing),
     }
 
 
@@ -98,13 +99,13 @@ def small_files(target: Target, scale: Scale) -> Samples:
 def random_writes(target: Target, scale: Scale) -> Samples:
     state = target.prepared("large", lambda path: write_large(path / "large", scale.bytes))
     target.forget()
-    clock = Clock()
+    clock = CpuClock()
     chance = random.Random(7)
     page = chance.randbytes(PAGE)
     with target.opened(state, writable=True) as path, clock.running(), (path / "large").open("r+b", 0) as file:
         for _ in range(RANDOM_WRITES):
             os.pwrite(file.fileno(), page, chance.randrange(scale.bytes // PAGE) * PAGE)
-    return {"write-rand": Sample(RANDOM_WRITES / clock.seconds)}
+    return {"write-rand": Sample.rate(RANDOM_WRITES, clock)}
 
 
 # --- looking ---------------------------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ def random_writes(target: Target, scale: Scale) -> Samples:
 }, store=True)  # fmt: skip
 def looking(target: Target, scale: Scale) -> Samples:
     state = target.prepared("small", lambda path: write_small(path / "small", scale.files))
-    clocks = {name: Clock() for name in ("stat-cold", "stat-warm", "small-cold", "small-warm")}
+    clocks = {name: CpuClock() for name in ("stat-cold", "stat-warm", "small-cold", "small-warm")}
     traffic: dict[str, Traffic | None] = {}
     target.forget()
     with target.opened(state) as path:
@@ -139,7 +140,7 @@ def looking(target: Target, scale: Scale) -> Samples:
                     read_small(file)
             traffic[name] = target.traffic()
     packs = target.packs(state)
-    return {name: Sample(scale.files / clock.seconds, traffic.get(name), packs) for name, clock in clocks.items()}
+    return {name: Sample.rate(scale.files, clock, traffic.get(name), packs) for name, clock in clocks.items()}
 
 
 # --- reading ---------------------------------------------------------------------------------------------------
@@ -153,7 +154,7 @@ def looking(target: Target, scale: Scale) -> Samples:
 def reading(target: Target, scale: Scale) -> Samples:
     state = target.prepared("large", lambda path: write_large(path / "large", scale.bytes))
     target.forget()
-    clocks = {name: Clock() for name in ("read-seq-cold", "read-seq-disk", "read-seq-warm")}
+    clocks = {name: CpuClock() for name in ("read-seq-cold", "read-seq-disk", "read-seq-warm")}
     traffic: dict[str, Traffic | None] = {}
     with target.opened(state) as path:
         for name, clock in clocks.items():
@@ -163,7 +164,7 @@ def reading(target: Target, scale: Scale) -> Samples:
             with clock.running():
                 read_large(path / "large")
             traffic[name] = target.traffic()
-    return {name: Sample(scale.bytes / clock.seconds / 1e6, traffic[name]) for name, clock in clocks.items()}
+    return {name: Sample.rate(scale.bytes / 1e6, clock, traffic[name]) for name, clock in clocks.items()}
 
 
 @case({
@@ -175,10 +176,10 @@ def random_reads(target: Target, scale: Scale) -> Samples:
     target.forget()
     chance = random.Random(11)
     offsets = [chance.randrange(scale.bytes // PAGE) * PAGE for _ in range(RANDOM_READS)]
-    clocks = {name: Clock() for name in ("read-rand-cold", "read-rand-warm")}
+    clocks = {name: CpuClock() for name in ("read-rand-cold", "read-rand-warm")}
     with target.opened(state) as path, (path / "large").open("rb", 0) as file:
         for clock in clocks.values():
             with clock.running():
                 for offset in offsets:
                     assert len(os.pread(file.fileno(), PAGE, offset)) == PAGE
-    return {name: Sample(RANDOM_READS / clock.seconds) for name, clock in clocks.items()}
+    return {name: Sample.rate(RANDOM_READS, clock) for name, clock in clocks.items()}

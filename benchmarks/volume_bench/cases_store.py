@@ -6,7 +6,8 @@ import os
 
 from volume_bench.bulk import BULK_SIZE
 from volume_bench.case import Goal, Metric, Sample, Samples, Scale, case
-from volume_bench.measure import Clock, peak_of_daemons
+from volume_bench.cpu import CpuClock
+from volume_bench.measure import peak_of_daemons
 from volume_bench.targets import Target
 from volume_bench.work import count, rewrite_ten, write_small
 
@@ -20,14 +21,14 @@ from volume_bench.work import count, rewrite_ten, write_small
 def commit_ten_of_many(target: Target, scale: Scale) -> Samples:
     state = target.prepared_bulk(scale.changed)
     target.forget()
-    clock = Clock()
+    clock = CpuClock()
     with target.opened(state, writable=True) as path:
         rewrite_ten(path)
         target.traffic()
         with clock.running():
             target.save()
         traffic = target.traffic()
-    return {"commit-ten-many": Sample(clock.seconds, traffic)}
+    return {"commit-ten-many": Sample.duration(clock, traffic)}
 
 
 @case({
@@ -71,14 +72,14 @@ def mounting(target: Target, state: str, *, drop_pages: bool = True) -> Sample:
     if drop_pages:
         target.forget_pages()
     target.traffic()
-    clock = Clock()
+    clock = CpuClock()
     with clock.running():
         opened = target.opened(state)
         path = opened.__enter__()
         os.listdir(path)
     traffic = target.traffic()
     opened.__exit__(None, None, None)
-    return Sample(clock.seconds, traffic)
+    return Sample.duration(clock, traffic)
 
 
 @case({
@@ -88,13 +89,13 @@ def mounting(target: Target, state: str, *, drop_pages: bool = True) -> Sample:
 def fork(target: Target, scale: Scale) -> Samples:
     state = target.prepared("small", lambda path: write_small(path / "small", scale.files))
     target.traffic()
-    clock = Clock()
+    clock = CpuClock()
     with clock.running():
         publish = target.fork(state)
-    samples: Samples = {"fork": Sample(clock.seconds)}
+    samples: Samples = {"fork": Sample.duration(clock)}
     with clock.running():
         publish()
-    return samples | {"fork-published": Sample(clock.seconds, target.traffic())}
+    return samples | {"fork-published": Sample.duration(clock, target.traffic())}
 
 
 @case({

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from volume_bench.case import Goal, Metric, Sample, Samples, Scale, case
+from volume_bench.cpu import CpuClock
 from volume_bench.inputs import INPUTS
-from volume_bench.measure import Clock
 from volume_bench.targets import Target
 
 PIP = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-cache-dir"]
@@ -29,9 +29,9 @@ def git_clone(target: Target, scale: Scale) -> Samples:
 
 
 def _timed(target: Target, command: Callable[[Path], list[str]]) -> Sample:
-    clock = Clock()
+    clock = CpuClock()
     with target.empty() as path:
         arguments = command(path)
         with clock.running():
             subprocess.run(arguments, check=True, stdin=subprocess.DEVNULL)
-    return Sample(clock.seconds)
+    return Sample.duration(clock)

@@ -18,7 +18,7 @@ from flyteplugins_vol.store.obstoreclient import new_client
 from flyteplugins_vol.store.url import parse_store_url
 from flyteplugins_vol.workspace.sealing import PACK_TARGET
 from volume_bench.case import Case, Samples, Scale
-from volume_bench.measure import Clock
+from volume_bench.cpu import CpuClock
 from volume_bench.targets import Subject, VolumeTarget
 
 PUTS_AT_ONCE = 6  # packs that a commit has in the making
@@ -44,18 +44,18 @@ class DirectTarget(Subject):
     def samples(self, case: Case, scale: Scale) -> Samples | None:
         return case.direct(self, scale) if case.direct is not None else None
 
-    def seconds_to_put(self, size: int) -> float:
-        """Seconds until so many bytes are in objects as large as packs, durable if they are on a disk."""
+    def putting(self, size: int) -> CpuClock:
+        """The time until so many bytes are in objects as large as packs, durable if they are on a disk."""
         data = os.urandom(PACK_TARGET)
         name = uuid4().hex
         keys = [f"{self._prefix}direct/{name}/{start}" for start in range(0, size, PACK_TARGET)]
-        seconds = self._timed(PUTS_AT_ONCE, lambda key: self._put(key, data), keys)
+        clock = self._timed(PUTS_AT_ONCE, lambda key: self._put(key, data), keys)
         for key in keys:
             obstore.delete(self._client, key)
-        return seconds
+        return clock
 
-    def seconds_to_get(self, state: str) -> float:
-        """Seconds until all packs of a version are in memory, in ranges of a block."""
+    def getting(self, state: str) -> CpuClock:
+        """The time until all packs of a version are in memory, in ranges of a block."""
         ranges = [
             (self._prefix + key, at, min(BLOCK_SIZE, size - at))
             for key, size in self.volume.packs_of(state)
@@ -74,9 +74,9 @@ class DirectTarget(Subject):
             os.close(descriptor)
 
     @staticmethod
-    def _timed(at_once: int, work: Callable[[Any], object], items: Iterable[Any]) -> float:
-        clock = Clock()
+    def _timed(at_once: int, work: Callable[[Any], object], items: Iterable[Any]) -> CpuClock:
+        clock = CpuClock()
         with ThreadPoolExecutor(at_once) as pool, clock.running():
             for _ in pool.map(work, items):
                 pass
-        return clock.seconds
+        return clock

@@ -13,7 +13,7 @@ from volume_bench.curve import Curve
 from volume_bench.goals import OBSTORE, Row
 from volume_bench.peer import PEER
 from volume_bench.plots import Dots, dot_plot, growth_plot
-from volume_bench.report import NOTHING, measured, requests, times, value
+from volume_bench.report import CPU_HEADINGS, NOTHING, cpu_cells, measured, requests, times, value
 from volume_bench.results import Report
 from volume_bench.targets import FAST, LOCAL, VOLUME
 
@@ -23,6 +23,8 @@ STORE_METRICS = (
     "read-seq-cold", "small-cold",
     "mount-100", "mount-100-again", "mount-many", "mount-most", "fork", "fork-published",
 )  # fmt: skip
+
+_TELLING = 0.1  # seconds from which on the processors' times, which are counted in hundredths, say something
 
 
 def rewrite(document: Path, parts: Mapping[str, str]) -> None:
@@ -124,6 +126,25 @@ def store_table(reports: Sequence[Report]) -> str:
     return "\n".join(lines).strip()
 
 
+# --- processors ------------------------------------------------------------------------------------------------
+
+
+def cpu_table(reports: Sequence[Report]) -> str:
+    """Where the processors' time goes, of whatever takes long enough to tell: a group of lines for each store."""
+    lines: list[str] = []
+    for report in reports:
+        head = [f"**{report.store}**", "on", *CPU_HEADINGS]
+        lines += ["", _line(head), _rule(head)]
+        for row in report.rows:
+            volume = row.by_target.get(VOLUME)
+            if volume is None or (volume.seconds or 0) < _TELLING:
+                continue
+            for name, result in row.by_target.items():
+                if name != FAST and (cells := cpu_cells(result)) is not None:
+                    lines.append(_line([report.title(row, brief=True), name, *cells]))
+    return "\n".join(lines).strip()
+
+
 # --- growth ----------------------------------------------------------------------------------------------------
 
 
@@ -168,5 +189,5 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _rule(head: Sequence[str]) -> str:
-    """Numbers to the right; the goals, in words, to the left."""
-    return "|" + "|".join("---" if name in (head[0], "goals") else "---:" for name in head) + "|"
+    """Numbers to the right; words, such as the goals, to the left."""
+    return "|" + "|".join("---" if name in (head[0], "goals", "on") else "---:" for name in head) + "|"

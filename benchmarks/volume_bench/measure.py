@@ -70,10 +70,11 @@ def own_peak() -> int:
 
 def peak_of_daemons() -> int:
     """The same for all marked processes that run now, together."""
-    return sum(_peak(process) for process in _marked_processes())
+    return sum(_peak(process) for process in marked_processes())
 
 
-def _marked_processes() -> Iterator[Path]:
+def marked_processes() -> Iterator[Path]:
+    """The directories in /proc of what was started from here since `mark_processes` and runs now."""
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and int(process.name) != os.getpid():
             with suppress(OSError):

@@ -37,6 +37,31 @@ def as_table(report: Report) -> RenderableType:
     return Group(table)
 
 
+CPU_HEADINGS = ("wall", "program", "daemon", "daemon, kernel", "others")
+
+
+def as_cpu_table(report: Report) -> RenderableType:
+    """Where the processors' time went, of every metric on every target."""
+    table = Table(box=None, header_style="bold", pad_edge=False, title="Seconds, of them CPU")
+    table.add_column("")
+    table.add_column("on")
+    for heading in CPU_HEADINGS:
+        table.add_column(heading, justify="right")
+    for row in report.rows:
+        for name, result in row.by_target.items():
+            if (cells := cpu_cells(result)) is not None:
+                table.add_row(report.title(row, brief=True), name, *cells)
+    return Group(table)
+
+
+def cpu_cells(result: Result) -> list[str] | None:
+    """What `CPU_HEADINGS` names, in seconds; None where it was not measured."""
+    seconds, cpu = result.seconds, result.cpu
+    if seconds is None or cpu is None:
+        return None
+    return [f"{amount:.2f}" for amount in (seconds, cpu.program, cpu.daemon, cpu.daemon_kernel, cpu.others)]
+
+
 def _requests(result: Result | None) -> list[str]:
     traffic = result.traffic if result is not None else None
     memory = megabytes(result.client_peak + result.daemon_peak) if result is not None else NOTHING

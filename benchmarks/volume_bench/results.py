@@ -13,6 +13,7 @@ from typing import Any
 
 from volume_bench.case import Sample, Scale
 from volume_bench.cases import CASES
+from volume_bench.cpu import CpuTime
 from volume_bench.goals import Row, rows_of
 from volume_bench.measure import Traffic
 from volume_bench.runner import Result
@@ -99,7 +100,11 @@ def _plain(row: Row, result: Result) -> dict[str, Any]:
 
 def _sample(plain: Mapping[str, Any]) -> Sample:
     traffic = plain["traffic"]
-    return Sample(plain["value"], Traffic(**traffic) if traffic is not None else None, plain["packs"])
+    cpu = plain.get("cpu")
+    return Sample(
+        plain["value"], Traffic(**traffic) if traffic is not None else None, plain["packs"],
+        plain.get("seconds"), CpuTime(**cpu) if cpu is not None else None,
+    )  # fmt: skip
 
 
 def this_machine() -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from statistics import median
 
 from rich.console import Console
 
 from volume_bench.case import Case, Metric, Sample, Scale
+from volume_bench.cpu import CpuTime
 from volume_bench.inputs import InputMissingError
 from volume_bench.measure import Traffic, mark_processes, own_peak, reset_own_peak
 from volume_bench.targets import Subject
@@ -34,6 +35,18 @@ class Result:
         """The busiest of all runs."""
         seen = [sample.traffic for sample in self.samples if sample.traffic is not None]
         return max(seen, key=lambda traffic: (traffic.puts, traffic.gets or 0, traffic.sent), default=None)
+
+    @property
+    def seconds(self) -> float | None:
+        """The median of how long it took; None of what is not a time."""
+        seen = [sample.seconds for sample in self.samples if sample.seconds is not None]
+        return median(seen) if seen else None
+
+    @property
+    def cpu(self) -> CpuTime | None:
+        """The median of all runs, each part by itself."""
+        seen = [astuple(sample.cpu) for sample in self.samples if sample.cpu is not None]
+        return CpuTime(*(median(part) for part in zip(*seen, strict=True))) if seen else None
 
     @property
     def packs(self) -> int | None:

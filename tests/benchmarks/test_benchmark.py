@@ -14,9 +14,10 @@ from flyteplugins_vol.history import commit
 from flyteplugins_vol.store.fetch import Fetcher
 from volume_bench.case import Goal, Metric, Sample
 from volume_bench.cases import CASES
+from volume_bench.cpu import CpuClock
 from volume_bench.direct import GETS_AT_ONCE, PUTS_AT_ONCE
 from volume_bench.goals import OBSTORE, Row
-from volume_bench.measure import Ledger, Traffic
+from volume_bench.measure import MARK, Ledger, Traffic
 from volume_bench.peer import PEER
 from volume_bench.results import Report
 from volume_bench.runner import Result
@@ -39,6 +40,27 @@ def test_share_of_a_rate_and_of_a_duration_both_grow_with_speed() -> None:
     assert Row([result(VOLUME, "MB/s", 50), result(LOCAL, "MB/s", 100)]).share(VOLUME, LOCAL) == 0.5
     assert Row([result(VOLUME, "s", 4), result(LOCAL, "s", 2)]).share(VOLUME, LOCAL) == 0.5
     assert Row([result(VOLUME, "s", 4)]).share(VOLUME, LOCAL) is None
+
+
+def test_a_clock_sees_who_used_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each works until it has used 0.3 s, as the system counts: however busy the machine is."""
+    work = "import time\ninput()\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+    command = [sys.executable, "-c", work]
+    monkeypatch.setenv(MARK, "1")
+    idle, busy = CpuClock(), CpuClock()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as daemon:
+        assert daemon.stdin is not None
+        assert daemon.stdout is not None
+        with busy.running():
+            daemon.stdin.write(b"\n")
+            daemon.stdout.readline()
+            subprocess.run(command, input=b"\n\n", stdout=subprocess.DEVNULL, check=True)
+        daemon.stdin.write(b"\n")
+    with idle.running():
+        pass
+    assert busy.cpu.program >= 0.25
+    assert busy.cpu.daemon + busy.cpu.daemon_kernel >= 0.2
+    assert idle.cpu.program < busy.cpu.program
 
 
 def test_the_median_counts() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import performance_document
@@ -12,6 +13,7 @@ import pytest
 from volume_bench import document
 from volume_bench.case import Sample, Scale
 from volume_bench.cases import CASES
+from volume_bench.cpu import CpuTime
 from volume_bench.curve import Curve, Line, from_json, to_json
 from volume_bench.goals import OBSTORE
 from volume_bench.measure import Traffic
@@ -21,19 +23,27 @@ from volume_bench.runner import Result
 from volume_bench.targets import FAST, LOCAL, VOLUME
 
 PAGE = Path(__file__).parents[2] / "docs" / "performance.md"
-PARTS = {"conditions", "fast", "files", "growth", "memory", "store"}
+PARTS = {"conditions", "cpu", "fast", "files", "growth", "memory", "store"}
 
 
 @pytest.fixture
 def report() -> Report:
     traffic = Traffic(3, 1_000_000, 2, 3, 4, 5, 6)
+    seconds, cpu = 0.5, CpuTime(0.125, 0.25, 0.0625, 1.0)
     speeds = {LOCAL: 2.0, VOLUME: 1.0, FAST: 1.5, OBSTORE: 1.8, "JuiceFS, sqlite": 0.1}
     results = [
-        Result(name, metric, target, [Sample(1 / speed if metric.less_is_better else speed, traffic, 1)], 1, 1)
+        Result(
+            name,
+            metric,
+            target,
+            [Sample(1 / speed if metric.less_is_better else speed, traffic, 1, seconds, cpu)],
+            1,
+            1,
+        )
         for case in CASES
         for name, metric in case.metrics.items()
         for target, speed in speeds.items()
-    ]
+    ]  # fmt: skip
     return Report.now("S3", 0.03, Scale(), 1, results)
 
 
@@ -43,6 +53,16 @@ def test_a_goal_that_is_missed_is_told(report: Report) -> None:
     assert create.endswith("| 2/s | 0/s | 1/s | 0.50 | 10 | ≥ 0.5 of local disk, ≥ 10 × JuiceFS |")
     assert "**missed: ≥ 0.9 of obstore**" in document.store_table([report])
     assert {line.count("|") for line in table} == {table[0].count("|")}
+
+
+def test_where_the_time_goes_is_told_of_what_takes_long_enough(report: Report) -> None:
+    table = document.cpu_table([report]).splitlines()
+    assert "| Create 10,000 files of 1 KB | volume | 0.50 | 0.12 | 0.25 | 0.06 | 1.00 |" in table
+    assert {line.count("|") for line in table} == {table[0].count("|")}
+    again = Report.from_json(report.to_json())
+    assert document.cpu_table([again]).splitlines() == table
+    short = [replace(result, samples=[replace(result.samples[0], seconds=0.05)]) for result in report.results]
+    assert len(document.cpu_table([replace(report, results=short)]).splitlines()) == 2
 
 
 def test_the_page_has_a_place_for_every_part_and_keeps_its_prose(tmp_path: Path, report: Report) -> None:
