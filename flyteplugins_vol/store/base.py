@@ -90,6 +90,11 @@ class ObjectStore(ABC):
         """The store's normalised URL: no slash at the end, no credentials."""
         return self._url
 
+    @property
+    def disk(self) -> int | None:
+        """The number (``st_dev``) of the disk of this machine on which objects lie as they are; None: on none."""
+        return None
+
     @abstractmethod
     def get(self, key: str) -> bytes | None:
         """The whole object. None: absent."""

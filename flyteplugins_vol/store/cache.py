@@ -56,6 +56,14 @@ class BlockCache:
         self.misses = 0
         private_directory(self._root)
 
+    @property
+    def disk(self) -> int | None:
+        """The number of the disk that it is on, see `ObjectStore.disk`."""
+        try:
+            return os.stat(self._root).st_dev
+        except OSError:  # somebody has cleared it away: the next write makes it again
+            return None
+
     def read(self, pack: str, at: int, size: int, skip: int, count: int) -> Data | None:
         """``count`` bytes from ``skip`` of the block at ``at``, if it has been verified; else None.
 

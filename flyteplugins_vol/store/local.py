@@ -53,6 +53,15 @@ class LocalStore(ObjectStore):
         self._made: set[str] = set()  # directories known to exist durably; a set's add and lookup are atomic
         self._seen_rights: int | None = None  # of the root, once it exists
 
+    @property
+    def disk(self) -> int | None:
+        path = self._root
+        while not os.path.exists(path):  # no write has made it yet: it will be where its parent is
+            path = os.path.dirname(path)
+        with suppress(OSError):
+            return os.stat(path).st_dev
+        return None
+
     def get(self, key: str) -> bytes | None:
         with self._translated(key), _absent_is_none(), _opened(self._path(key), os.O_RDONLY) as fd:
             most = most_of(key)

@@ -21,6 +21,10 @@ class Wrapper(ObjectStore):
         self.inner = inner
         self.conditional = inner.conditional
 
+    @property
+    def disk(self) -> int | None:
+        return self.inner.disk
+
     def around(self, verb: str, key: str, call: Callable[[], T], sent: int = 0) -> T:
         """Run one call of ``verb`` on ``key`` (for the listings, a prefix), which writes ``sent`` bytes."""
         return call()

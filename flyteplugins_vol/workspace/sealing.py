@@ -183,13 +183,14 @@ class Sealer:
         self._call(self._workspace.settle_pack, job, sealed)
 
     def _pack(self, plains: list[Data], hashes: list[bytes], fresh: list[int]) -> tuple[Container, dict[int, int]]:
-        """A pack of the pieces that the index does not have, cached already; and which entry holds which piece."""
+        """A pack of the pieces that the index does not have, and which entry holds which piece. Far stores: cached already."""
         first: dict[bytes, int] = {}
         numbers = {i: first.setdefault(hashes[i], len(first)) for i in fresh}  # equal bytes are one block
         chosen = {hashes[i]: plains[i] for i in fresh}
         container = build(PACK, [(digest, len(plain), *encode(plain)) for digest, plain in chosen.items()])
-        # If the upload fails, the mirror is of a pack that nobody names, and goes as others go.
-        self._cache.put(container.name, 0, list(chosen.values()), past_cache=True)
+        if (disk := self._store.disk) is None or disk != self._cache.disk:  # else one copy on a disk will do
+            # If the upload fails, the mirror is of a pack that nobody names, and goes as others go.
+            self._cache.put(container.name, 0, list(chosen.values()), past_cache=True)
         self.plain_bytes += sum(map(len, chosen.values()))
         return container, numbers
 

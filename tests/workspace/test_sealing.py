@@ -13,9 +13,14 @@ import pytest
 
 from flyteplugins_vol.errors import StoreError, StoreUnavailableError
 from flyteplugins_vol.model import AttrChange
+from flyteplugins_vol.store.base import ObjectStore
 from flyteplugins_vol.store.container import block_hash
+from flyteplugins_vol.store.encrypted import Encrypted
 from flyteplugins_vol.store.faulty import Faulty
+from flyteplugins_vol.store.local import LocalStore
 from flyteplugins_vol.store.memory import MemoryStore
+from flyteplugins_vol.store.open import open_store
+from flyteplugins_vol.store.wrapper import Wrapper
 from flyteplugins_vol.workspace import data as data_module
 from flyteplugins_vol.workspace.sealing import SealedPack, SealJob, read_pieces
 from tests.driven import ME, Driven
@@ -100,6 +105,44 @@ def test_a_file_deleted_during_a_seal(volume: Driven) -> None:
     record = volume.commit()
     volume.check(record)
     assert record.stats["packs"] == 0
+
+
+def test_what_lies_on_the_cache_s_own_disk_is_not_kept_twice(tmp_path: Path) -> None:
+    volume = Driven.new(tmp_path, open_store(f"file://{tmp_path}/store"))
+    try:
+        ino = volume.create(b"f", noise(1, MB))
+        volume.commit()
+        cache = volume.session.cache
+        assert cache.used() == 0
+        assert volume.read(ino) == noise(1, MB)
+        assert cache.used() >= MB, "who reads it is served by the cache from then on"
+    finally:
+        volume.close()
+
+
+@pytest.mark.parametrize("where", ["memory", "another disk", "encrypted"])
+def test_what_is_farther_away_is_cached_as_it_is_sealed(tmp_path: Path, where: str) -> None:
+    store: ObjectStore = LocalStore(f"file://{tmp_path}/store", str(tmp_path / "store"))
+    if where == "memory":
+        store = MemoryStore(f"memory://{uuid4().hex}")
+    elif where == "encrypted":
+        store = Encrypted(store, "a secret of the tests")
+    else:
+        store = _Elsewhere(store)
+    volume = Driven.new(tmp_path, store)
+    try:
+        ino = volume.create(b"f", noise(1, MB))
+        volume.commit()
+        assert volume.session.cache.used() >= MB
+        assert volume.read(ino) == noise(1, MB)
+    finally:
+        volume.close()
+
+
+class _Elsewhere(Wrapper):
+    @property
+    def disk(self) -> int | None:
+        return -1
 
 
 def test_a_file_deleted_before_its_seal_is_never_uploaded(volume: Driven, store: Faulty) -> None:
