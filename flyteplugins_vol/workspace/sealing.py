@@ -183,7 +183,7 @@ class Sealer:
         self._call(self._workspace.settle_pack, job, sealed)
 
     def _pack(self, plains: list[Data], hashes: list[bytes], fresh: list[int]) -> tuple[Container, dict[int, int]]:
-        """A pack of the pieces that the index does not have, and which entry holds which piece. Far stores: cached already."""
+        """A pack of the pieces that the index does not have, cached if it goes far; which entry holds which piece."""
         first: dict[bytes, int] = {}
         numbers = {i: first.setdefault(hashes[i], len(first)) for i in fresh}  # equal bytes are one block
         chosen = {hashes[i]: plains[i] for i in fresh}
