@@ -132,17 +132,17 @@ class Commits:
         finally:
             with suppress(SchedulerClosedError):
                 kernel.thaw()  # whatever went wrong, programs go on
-                kernel.call(kernel.operations.give_losses_back, self._passed)
+                kernel.call(kernel.operations.losses.give_back, self._passed)
             self._passed = {}
         return record.to_wire()
 
     def _freeze(self) -> None:
         self._kernel.freeze()
         self._check_whole()
-        self._passed = self._kernel.call(self._kernel.operations.take_losses)  # of all of them somebody was told
+        self._passed = self._kernel.call(self._kernel.operations.losses.take)  # of all of them somebody was told
 
     def _check_whole(self) -> None:
-        files = self._kernel.call(self._kernel.operations.lost_files)
+        files = self._kernel.call(self._kernel.operations.losses.files)
         if self._asked:
             files = [path for path in files if path not in self._told]
         if files:

@@ -131,7 +131,7 @@ class KernelThread:
             staged=self._staged,
         )
         losses = os.path.join(self._spec.meta_dir, "lost-writes.json")
-        self.operations.keep_losses(losses, resumed=self._session.resumed)
+        self.operations.losses.keep_in(losses, resumed=self._session.resumed)
         self._driver = self._make_driver(self.operations, self._scheduler, self._spec)
         if self._spec.follow is not None:
             self.check_refreshes()
@@ -162,7 +162,7 @@ class KernelThread:
     def _close(self, close_session: Callable[[Session], None]) -> None:
         """In one go: between two closures the scheduler would look at the workspace, which is closed by then."""
         try:
-            self.operations.note_losses()
+            self.operations.losses.note()
             close_session(self._session)
         finally:
             self._finish()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
 from contextlib import suppress
 
 from flyteplugins_vol.portable import private_opener
@@ -23,10 +24,18 @@ Ranges = dict[int, list[tuple[int, int]]]
 class LostWrites:
     """By inode, the ranges that were refused and neither written again nor cut off since. Owner thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, path_of: Callable[[int], str | None]) -> None:
+        """``path_of``: of an inode for messages; None if it has no name any more."""
+        self._path_of = path_of
         self.ranges: Ranges = {}
         self._path: str | None = None
         self._noted: Ranges = {}  # what the file says
+
+    def lose(self, ino: int, offset: int, size: int, error: Exception) -> None:
+        """The workspace has refused these bytes, and the log says so the first time."""
+        if ino not in self.ranges:
+            log.error("%s is no longer as programs wrote it: %s", self._path_of(ino) or f"inode {ino}", error)
+        self.lost(ino, offset, offset + size)
 
     def lost(self, ino: int, start: int, end: int) -> None:
         self.written(ino, start, end)
@@ -58,6 +67,28 @@ class LostWrites:
 
     def forget(self, ino: int) -> None:
         self.ranges.pop(ino, None)
+
+    def files(self) -> list[str]:
+        """Paths of those that lack what programs wrote. One without a name is no matter any more."""
+        found: list[str] = []
+        for ino in list(self.ranges):
+            path = self._path_of(ino)
+            if path is None:
+                self.forget(ino)
+            else:
+                found.append(path)
+        return sorted(found)
+
+    def take(self) -> Ranges:
+        """All of them; from now on they are no matter."""
+        taken, self.ranges = self.ranges, {}
+        return taken
+
+    def give_back(self, ranges: Ranges) -> None:
+        """They are, after all. What was written over them meanwhile is taken for lost as well."""
+        for ino, parts in ranges.items():
+            for start, end in parts:
+                self.lost(ino, start, end)
 
     def keep_in(self, path: str, *, resumed: bool) -> None:
         """Have `note` write to this file. ``resumed``: begin with what an earlier mount has noted there."""

@@ -3,11 +3,8 @@
 A driver calls these coroutines and packs what they return; each ends in a value or in the driver's own error, made from
 an errno, and in nothing else (`errnos`): an exception inside the file system is one request's EIO, and the mount lives.
 
-Three kinds, by when they wait:
-- answers (`_answers`): never, so that a request runs to its reply in one go;
-- changes (`_changes`): while a commit has frozen the tree, which is short;
-- `read` parks on a miss, `write` also while staging is full, `fsync` until the local disk has the bytes, `lseek` until
-  the kernel has sent what it holds back.
+How each is guarded, and when it waits, is in `guards`: `read` parks on a miss, `write` also while staging is full,
+`fsync` until the local disk has the bytes.
 """
 
 from __future__ import annotations
@@ -18,16 +15,17 @@ import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import cast
 
 from flyteplugins_vol.errors import VolumeError
 from flyteplugins_vol.model import ROOT_INO, AttrChange, Caller, Inode, StatFs
 from flyteplugins_vol.mount import errnos
 from flyteplugins_vol.mount.group_sync import GroupSync
+from flyteplugins_vol.mount.guards import answering, changing, waiting
 from flyteplugins_vol.mount.listings import DOTS, Listing, Listings
-from flyteplugins_vol.mount.lost_writes import LostWrites, Ranges
+from flyteplugins_vol.mount.lost_writes import LostWrites
 from flyteplugins_vol.mount.protocols import Fetcher, Workspace
 from flyteplugins_vol.mount.scheduler import Scheduler, Task
 from flyteplugins_vol.workspace.data import MAX_SIZE
@@ -43,60 +41,8 @@ _ZEROS = 0x02 | 0x10  # modes of fallocate(2) that punch a hole, or zero a range
 _FETCHES = 100  # a read that still misses after so many fetches is a bug, or a cache smaller than one request
 _UPLOAD_NOTICE = 16 << 20  # bytes written after which the uploader is told, as it is with every tick: one pack's worth
 
-P = ParamSpec("P")
-R = TypeVar("R")
 Emit = Callable[[bytes, Inode, int], bool]
 """Add an entry (name, inode, cookie after it) to the reply; False: it is full."""
-
-
-def _answers(
-    verb: Callable[Concatenate[Operations, P], R],
-) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
-    name = verb.__name__
-
-    @functools.wraps(verb)
-    async def guarded(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
-        self.counts[name] += 1
-        try:
-            return verb(self, *args, **kwargs)
-        except Exception as error:
-            raise self.failed(error, name, args) from None
-
-    return guarded
-
-
-def _changes(
-    verb: Callable[Concatenate[Operations, P], R],
-) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
-    name = verb.__name__
-
-    @functools.wraps(verb)
-    async def guarded(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
-        self.counts[name] += 1
-        try:
-            while self.frozen:
-                await self.scheduler.park(self.until_thaw)
-            return verb(self, *args, **kwargs)
-        except Exception as error:
-            raise self.failed(error, name, args) from None
-
-    return guarded
-
-
-def _waits(
-    verb: Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]],
-) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
-    name = verb.__name__
-
-    @functools.wraps(verb)
-    async def guarded(self: Operations, *args: P.args, **kwargs: P.kwargs) -> R:
-        self.counts[name] += 1
-        try:
-            return await verb(self, *args, **kwargs)
-        except Exception as error:
-            raise self.failed(error, name, args) from None
-
-    return guarded
 
 
 class Operations:
@@ -117,6 +63,7 @@ class Operations:
         self.secret = b""  # of the names by which the barrier reaches inodes
         self.frozen = False
         self.until_thaw: list[Task] = []
+        self.losses = LostWrites(self._path_of)
         self._workspace = workspace
         self._fetcher = fetcher
         self._staged = staged
@@ -124,7 +71,6 @@ class Operations:
         self._unnoticed = 0
         self._parked_writes: set[int] = set()  # by the order in which they came
         self._last_parked = 0
-        self._lost = LostWrites()
         self._sync = GroupSync(scheduler, workspace.begin_sync, workspace.sync_failed)
         self._listings = Listings()
         scheduler.tend(self._is_dirty, self._tick, self._wake_writers)
@@ -135,7 +81,7 @@ class Operations:
 
     # ------------------------------------------------------------------------------ names and attributes
 
-    @_answers
+    @answering
     def lookup(self, parent: int, name: bytes) -> Inode | None:
         """The inode of a name, counted as known to the kernel; None when there is no such name."""
         workspace = self._workspace
@@ -149,22 +95,22 @@ class Operations:
             workspace.remember(inode.ino)
         return inode
 
-    @_answers
+    @answering
     def getattr(self, ino: int) -> Inode:
         return self._workspace.getattr(ino)
 
-    @_changes
+    @changing
     def setattr(self, ino: int, changes: AttrChange, caller: Caller) -> Inode:
         inode = self._workspace.setattr(ino, changes, caller)
         if changes.size is not None:
-            self._lost.written(ino, changes.size, MAX_SIZE)
+            self.losses.written(ino, changes.size, MAX_SIZE)
         return inode
 
-    @_answers
+    @answering
     def readlink(self, ino: int) -> bytes:
         return self._workspace.readlink(ino)
 
-    @_answers
+    @answering
     def access(self, ino: int, mask: int, caller: Caller) -> bool:
         """Asked only on mounts without ``default_permissions``, which root alone can reach.
 
@@ -173,46 +119,46 @@ class Operations:
         inode = self._workspace.getattr(ino)
         return not (mask & os.X_OK and not inode.is_dir and not inode.mode & 0o111)
 
-    @_changes
+    @changing
     def mknod(self, parent: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Inode:
         return self._known(self._workspace.mknod(parent, name, mode, rdev, caller))
 
-    @_changes
+    @changing
     def mkdir(self, parent: int, name: bytes, mode: int, caller: Caller) -> Inode:
         return self._known(self._workspace.mkdir(parent, name, mode, caller))
 
-    @_changes
+    @changing
     def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Inode:
         return self._known(self._workspace.symlink(parent, name, target, caller))
 
-    @_changes
+    @changing
     def link(self, ino: int, new_parent: int, new_name: bytes) -> Inode:
         return self._known(self._workspace.link(ino, new_parent, new_name))
 
-    @_changes
+    @changing
     def unlink(self, parent: int, name: bytes) -> None:
         self._workspace.unlink(parent, name)
 
-    @_changes
+    @changing
     def rmdir(self, parent: int, name: bytes) -> None:
         self._workspace.rmdir(parent, name)
 
-    @_changes
+    @changing
     def rename(self, parent: int, name: bytes, new_parent: int, new_name: bytes, flags: int) -> None:
         self._workspace.rename(parent, name, new_parent, new_name, flags)
 
-    @_changes
+    @changing
     def forget(self, ino: int, n: int) -> None:
         """A change, since the last forget of an unlinked inode removes it."""
         self._workspace.forget(ino, n)
 
-    @_answers
+    @answering
     def statfs(self) -> StatFs:
         return self._workspace.statfs()
 
     # -------------------------------------------------------------------------------------------- files
 
-    @_changes
+    @changing
     def create(self, parent: int, name: bytes, mode: int, flags: int, caller: Caller) -> Inode:
         """Make a regular file and open it; without O_EXCL, open the one that is there."""
         workspace = self._workspace
@@ -225,24 +171,24 @@ class Operations:
             inode = found
             if flags & os.O_TRUNC:
                 inode = workspace.setattr(inode.ino, AttrChange(size=0), caller)
-                self._lost.forget(inode.ino)
+                self.losses.forget(inode.ino)
         workspace.open(inode.ino, flags & ~os.O_TRUNC)
         return self._known(inode)
 
-    @_answers
+    @answering
     def open(self, ino: int, flags: int) -> None:
         """O_TRUNC is the driver's to see to, with `setattr`."""
         self._workspace.open(ino, flags)
 
-    @_changes
+    @changing
     def release(self, ino: int, flags: int) -> None:
         """A change, since the last release of an unlinked inode may remove it."""
         self._workspace.release(ino, flags)
 
-    @_waits
+    @waiting
     async def read(self, ino: int, offset: int, size: int) -> bytes:
         """Parks until what is missing has come from the store; an error there is EIO on this request only."""
-        if self._lost.ranges and self._lost.has(ino, offset, offset + size):
+        if self.losses.ranges and self.losses.has(ino, offset, offset + size):
             raise OSError(errno.EIO, os.strerror(errno.EIO))  # the kernel has dropped them: zeros were never written
         fault: VolumeError | None = None
         for _ in range(_FETCHES):
@@ -257,7 +203,7 @@ class Operations:
                 fault = error
         raise RuntimeError(f"still not in the local cache after {_FETCHES} fetches")
 
-    @_waits
+    @waiting
     async def write(self, ino: int, offset: int, data: Bytes, *, from_cache: int | bool = False) -> int:
         """Parks while staging is over its limit: the program waits for the uploads. Not if `takes_writes`.
 
@@ -288,11 +234,11 @@ class Operations:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except Exception as error:
             if from_cache:
-                self._lost.written(ino, offset, offset + done)
-                self._lose(ino, offset + done, size - done, error)
+                self.losses.written(ino, offset, offset + done)
+                self.losses.lose(ino, offset + done, size - done, error)
             raise
-        if self._lost.ranges:
-            self._lost.written(ino, offset, offset + done)
+        if self.losses.ranges:
+            self.losses.written(ino, offset, offset + done)
         return done
 
     @property
@@ -306,7 +252,7 @@ class Operations:
 
     def is_cut(self, ino: int) -> bool:
         """Whether the kernel shows what the workspace lacks, until it drops the pages."""
-        return ino in self._lost.ranges
+        return ino in self.losses.ranges
 
     def writers(self) -> list[int]:
         """Inodes that are open for writing, where the driver is told of opens."""
@@ -316,37 +262,37 @@ class Operations:
         """Inodes that the kernel knows."""
         return self._workspace.known_inodes()
 
-    @_changes
+    @changing
     def fallocate(self, ino: int, offset: int, length: int, mode: int) -> None:
         self._workspace.fallocate(ino, offset, length, mode)
         if mode & _ZEROS:
-            self._lost.written(ino, offset, offset + length)
+            self.losses.written(ino, offset, offset + length)
 
-    @_answers
+    @answering
     def lseek(self, ino: int, offset: int, whence: int) -> int:
         """Where data or a hole begins. The driver sees to it that the kernel has no dirty pages of the file."""
-        if end := self._lost.end(ino):  # what is lost is no hole to who still sees it
+        if end := self.losses.end(ino):  # what is lost is no hole to who still sees it
             if not 0 <= offset < (end := max(end, self._workspace.getattr(ino).size)):
                 raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
             return offset if whence == os.SEEK_DATA else end
         return self._workspace.lseek(ino, offset, whence)
 
-    @_changes
+    @changing
     def copy_range(self, ino: int, offset: int, target: int, target_offset: int, size: int) -> int:
-        if self._lost.has(ino, offset, offset + size):  # only the kernel has these bytes: let it copy its pages
+        if self.losses.has(ino, offset, offset + size):  # only the kernel has these bytes: let it copy its pages
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         done = self._workspace.copy_range(ino, offset, target, target_offset, size)
-        self._lost.written(target, target_offset, target_offset + done)
+        self.losses.written(target, target_offset, target_offset + done)
         return done
 
-    @_waits
+    @waiting
     async def fsync(self, ino: int) -> None:
         """Data and metadata of everything, this inode's among them, are durable on the local disk."""
         await self._sync.sync()
 
     # -------------------------------------------------------------------------------------- directories
 
-    @_answers
+    @answering
     def readdir(self, ino: int, cookie: int, emit: Emit, *, known: bool = True) -> None:
         """Emit entries after the cookie until one is refused.
 
@@ -373,19 +319,19 @@ class Operations:
 
     # ------------------------------------------------------------------------------ extended attributes
 
-    @_answers
+    @answering
     def getxattr(self, ino: int, name: bytes) -> bytes:
         return self._workspace.getxattr(ino, name)
 
-    @_answers
+    @answering
     def listxattr(self, ino: int) -> list[bytes]:
         return self._workspace.listxattr(ino)
 
-    @_changes
+    @changing
     def setxattr(self, ino: int, name: bytes, value: bytes, flags: int) -> None:
         self._workspace.setxattr(ino, name, value, flags)
 
-    @_changes
+    @changing
     def removexattr(self, ino: int, name: bytes) -> None:
         self._workspace.removexattr(ino, name)
 
@@ -411,42 +357,7 @@ class Operations:
     def close(self) -> None:
         self._sync.close()
 
-    def keep_losses(self, path: str, *, resumed: bool) -> None:
-        """See `LostWrites.keep_in`."""
-        self._lost.keep_in(path, resumed=resumed)
-
-    def note_losses(self) -> None:
-        """See `LostWrites.note`."""
-        self._lost.note()
-
-    def lost_files(self) -> list[str]:
-        """Files with a name that lack what programs wrote, see `lost_writes`."""
-        found: list[str] = []
-        for ino in list(self._lost.ranges):
-            path = self._path_of(ino)
-            if path is None:
-                self._lost.forget(ino)
-            else:
-                found.append(path)
-        return sorted(found)
-
-    def take_losses(self) -> Ranges:
-        """From now on they are no matter."""
-        taken, self._lost.ranges = self._lost.ranges, {}
-        return taken
-
-    def give_losses_back(self, ranges: Ranges) -> None:
-        """They are, after all. What was written over them meanwhile is taken for lost as well."""
-        for ino, parts in ranges.items():
-            for start, end in parts:
-                self._lost.lost(ino, start, end)
-
     # ------------------------------------------------------------------------------------------- inside
-
-    def _lose(self, ino: int, offset: int, size: int, error: Exception) -> None:
-        if ino not in self._lost.ranges:
-            log.error("%s is no longer as programs wrote it: %s", self._path_of(ino) or f"inode {ino}", error)
-        self._lost.lost(ino, offset, offset + size)
 
     def _path_of(self, ino: int) -> str | None:
         """A path; None if the inode has no name any more."""
@@ -508,7 +419,7 @@ class Operations:
         try:
             if not self.frozen:
                 self._workspace.housekeep()
-            self._lost.note()
+            self.losses.note()
         except Exception:
             log.exception("housekeeping failed; it is tried again in a second")
         self._wake_writers()

@@ -27,7 +27,7 @@ RANGES = st.tuples(st.integers(0, 30), st.integers(1, 10)).map(lambda pair: (pai
 
 @given(st.lists(st.tuples(st.booleans(), RANGES), max_size=30))
 def test_the_ranges_are_those_that_were_lost_last(steps: list[tuple[bool, tuple[int, int]]]) -> None:
-    lost, expected = LostWrites(), set[int]()
+    lost, expected = LostWrites(lambda ino: f"/{ino}"), set[int]()
     for is_lost, (start, end) in steps:
         (lost.lost if is_lost else lost.written)(1, start, end)
         expected = expected | set(range(start, end)) if is_lost else expected - set(range(start, end))
@@ -61,7 +61,7 @@ def test_a_write_from_the_cache_that_is_taken_in_part_is_refused(
     with pytest.raises(OSError, match="refused") as caught:
         made.write_now(ino, 0, b"12345678", True)
     assert caught.value.errno == errno.ENOSPC
-    assert made._lost.ranges == {ino: [(4, 8)]}
+    assert made.losses.ranges == {ino: [(4, 8)]}
 
 
 def test_what_was_lost_is_read_by_nobody_as_zeros_and_copied_by_the_kernel_alone(
@@ -69,7 +69,7 @@ def test_what_was_lost_is_read_by_nobody_as_zeros_and_copied_by_the_kernel_alone
 ) -> None:
     made, workspace, ino = operations
     workspace.write(ino, 0, bytes(100))
-    made._lost.lost(ino, 50, 200)
+    made.losses.lost(ino, 50, 200)
     assert at_once(made.read(ino, 0, 50)) == bytes(50)
     for request, number in ((made.read(ino, 0, 51), errno.EIO), (made.copy_range(ino, 0, 7, 0, 100), errno.EXDEV)):
         with pytest.raises(OSError, match="refused") as caught:
@@ -80,7 +80,7 @@ def test_what_was_lost_is_read_by_nobody_as_zeros_and_copied_by_the_kernel_alone
 
 
 def test_so_many_ranges_are_one() -> None:
-    lost = LostWrites()
+    lost = LostWrites(lambda ino: f"/{ino}")
     for number in range(5000):
         lost.lost(1, number * 10, number * 10 + 5)
         lost.lost(1, 0, 5)
@@ -91,7 +91,7 @@ def test_so_many_ranges_are_one() -> None:
 
 def test_they_are_noted_for_the_next_mount(tmp_path: Path) -> None:
     path = tmp_path / "lost"
-    lost = LostWrites()
+    lost = LostWrites(lambda ino: f"/{ino}")
     lost.note()
     lost.keep_in(str(path), resumed=False)
     lost.note()
@@ -102,7 +102,7 @@ def test_they_are_noted_for_the_next_mount(tmp_path: Path) -> None:
     before = os.stat(path)
     lost.note()
     assert os.stat(path).st_ino == before.st_ino  # nothing was to be written
-    again = LostWrites()
+    again = LostWrites(lambda ino: f"/{ino}")
     again.keep_in(str(path), resumed=True)
     assert again.ranges == lost.ranges == {1: [(0, 9)]}
     again.written(1, 0, 3)
