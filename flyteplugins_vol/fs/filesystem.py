@@ -6,67 +6,24 @@
 from __future__ import annotations
 
 import errno
-import functools
 import os
-import threading
-import weakref
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import Any, cast
 
-from fsspec.spec import AbstractFileSystem  # pyright: ignore[reportMissingTypeStubs]
-from fsspec.transaction import Transaction  # pyright: ignore[reportMissingTypeStubs]
-
-from flyteplugins_vol.errors import HandleClosedError, UsageError
+from flyteplugins_vol.errors import UsageError
 from flyteplugins_vol.fs import urls
+from flyteplugins_vol.fs.publishing import Publishing, in_turn
 from flyteplugins_vol.fs.writing import NewFile, changed_file
-from flyteplugins_vol.io import ROVolume, RWVolume, StoreOptions, Volume
+from flyteplugins_vol.io import RWVolume, StoreOptions, Volume
 from flyteplugins_vol.io.info import FileInfo
 
 _BLOCK = 1 << 20  # bytes read ahead of a reader who asks for less
 
 Info = dict[str, Any]
-T = TypeVar("T")
-P = ParamSpec("P")
-Change = Callable[Concatenate["VolumeFileSystem", P], T]
 
 
-def _in_turn(change: Change[P, T]) -> Change[P, T]:
-    """One change at a time, of whatever thread: what publishes closes the handle, and with it what others wrote."""
-
-    @functools.wraps(change)
-    def wait(self: VolumeFileSystem, *args: P.args, **options: P.kwargs) -> T:
-        with self.turn:
-            return change(self, *args, **options)
-
-    return wait
-
-
-class _OneVersion(Transaction):
-    """All that is written in a transaction is one version."""
-
-    def start(self) -> None:
-        fs = cast("VolumeFileSystem", self.fs)
-        with fs.turn:
-            fs.transactions += 1
-        super().start()
-
-    def complete(self, commit: bool = True) -> None:
-        fs = cast("VolumeFileSystem", self.fs)
-        with fs.turn:
-            try:
-                with fs.held_back():
-                    super().complete(commit)
-            finally:
-                fs.transactions -= 1
-            if commit or fs.others_wrote:  # what other threads were told was written is not dropped with it
-                fs.written()
-            else:
-                fs.drop()
-
-
-class VolumeFileSystem(AbstractFileSystem):
+class VolumeFileSystem(Publishing):
     """One volume. `urls` has the form of its URLs.
 
     ``volume``: a locator: that version, read-only. A name: the volume of that name in ``store`` (by default
@@ -80,7 +37,6 @@ class VolumeFileSystem(AbstractFileSystem):
 
     protocol = urls.PROTOCOL
     root_marker = ""
-    transaction_type = _OneVersion
     async_impl = False
     # A name leads elsewhere with every version, and with another FLYTE_VOL_STORE; and whoever closes a volume closes it
     # for nobody else.
@@ -91,8 +47,6 @@ class VolumeFileSystem(AbstractFileSystem):
         publish: bool | None = None, create: bool = False, message: str | None = None, fo: str = "",
         target_protocol: str = "", target_options: Mapping[str, Any] | None = None, **options: Any,
     ) -> None:  # fmt: skip
-        self._of_thread = threading.local()
-        super().__init__(**options)
         if fo and not volume:
             volume = urls.locator_from_chain(target_protocol or "file", fo)
         if not volume:
@@ -101,110 +55,15 @@ class VolumeFileSystem(AbstractFileSystem):
                 hint="flytevol://LOCATOR!/path, flytevol://NAME!/path, or pass volume=",
             )
         self.address = volume if isinstance(volume, str) else volume.locator or volume.name
-        self._given = volume
-        self._store = store
-        self._store_options = StoreOptions.from_wire(store_options) if store_options is not None else None
-        self._create = create
-        self._message = message
-        self._publishes = isinstance(volume, str) if publish is None else publish
-        self._held_back = 0
-        self.transactions = 0  # of all threads
-        self.others_wrote = False  # while one of another thread was under way
-        self._written = False  # through the handle: it holds the volume against other writers
-        self.turn = threading.RLock()
-        _ALL[id(self)] = self  # its own hash is fsspec's
-        self.open_files = 0
-        self._opened: Volume | None = volume if isinstance(volume, Volume) else None
-
-    # fsspec's own, each thread's for itself
-
-    @property
-    def _intrans(self) -> bool:
-        return getattr(self._of_thread, "intrans", False)
-
-    @_intrans.setter
-    def _intrans(self, value: bool) -> None:
-        self._of_thread.intrans = value
-
-    @property
-    def _transaction(self) -> Any:
-        return getattr(self._of_thread, "transaction", None)
-
-    @_transaction.setter
-    def _transaction(self, value: Any) -> None:
-        self._of_thread.transaction = value
+        credentials = StoreOptions.from_wire(store_options) if store_options is not None else None
+        super().__init__(
+            volume, store=store, store_options=credentials, publish=publish, create=create, message=message, **options
+        )
 
     @classmethod
     def of(cls, volume: Volume) -> VolumeFileSystem:
         """The file system of a handle: what is written through it is the handle's to commit."""
         return cls(volume, skip_instance_cache=True)
-
-    @property
-    def volume(self) -> Volume:
-        """The handle behind it."""
-        with self.turn:
-            if self._opened is None:
-                self._opened = self._open_volume(str(self._given))
-            return self._opened
-
-    def _open_volume(self, address: str) -> Volume:
-        if address.endswith(".json") or "://" in address:
-            return Volume.from_locator.sync(address, store_options=self._store_options)
-        return Volume.from_name.sync(
-            address, self._store, create_if_missing=self._create, store_options=self._store_options
-        )
-
-    def _look(self, ask: Callable[[Volume], T]) -> T:
-        """What the handle says. Another thread may let go of it meanwhile: then what the next one says."""
-        while True:
-            volume = self._opened or self.volume  # without waiting for whoever publishes
-            try:
-                return ask(volume)
-            except HandleClosedError:
-                if volume is self.volume:
-                    raise
-
-    @_in_turn
-    def commit(self, message: str | None = None) -> ROVolume | None:
-        """Publish what was written as a version; None if nothing was."""
-        volume = self.writable()
-        if volume.mount_path is None and not volume.has_changes:
-            return None
-        return volume.commit.sync(message if message is not None else self._message)
-
-    @contextmanager
-    def one_version(self) -> Generator[None, None, None]:
-        """What is written inside is published once, after it; what a body wrote that raises, goes with what follows."""
-        with self.turn:
-            with self.held_back():
-                yield
-            self.written()
-
-    @contextmanager
-    def held_back(self) -> Generator[None, None, None]:
-        """Nothing is published inside."""
-        with self.turn:
-            self._held_back += 1
-            try:
-                yield
-            finally:
-                self._held_back -= 1
-
-    @_in_turn
-    def written(self) -> None:
-        """Something was changed: publish it, unless more is to come."""
-        if self.transactions and not self._intrans:
-            self.others_wrote = True
-        if self._publishes and not (self._held_back or self.transactions or self.open_files):
-            self.commit()
-            self.others_wrote = False
-            self._let_go()
-
-    @_in_turn
-    def drop(self) -> None:
-        """What was written and is in no version is gone, if this file system publishes by itself."""
-        if self._publishes and not (self.open_files or self.transactions):
-            self._let_go()
 
     @property
     def fsid(self) -> str:
@@ -245,14 +104,14 @@ class VolumeFileSystem(AbstractFileSystem):
 
     def info(self, path: str, **_: Any) -> Info:
         name, inside = self._strip_protocol(path), self._inside(path)
-        return self._info(name, inside, self._look(lambda volume: volume.stat.sync(inside, follow_symlinks=False)))
+        return self._info(name, inside, self.look(lambda volume: volume.stat.sync(inside, follow_symlinks=False)))
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
         prefix = urls.split(path).volume  # the names have it if the path had it
         inside = self._inside(path)
         found = [
             self._info(urls.Parts(prefix, info.path.strip("/")).name, info.path, info)
-            for info in self._look(lambda volume: volume.ls.sync(inside))
+            for info in self.look(lambda volume: volume.ls.sync(inside))
         ]
         return found if detail else [info["name"] for info in found]
 
@@ -291,7 +150,7 @@ class VolumeFileSystem(AbstractFileSystem):
 
     def exists(self, path: str, **_: Any) -> bool:
         inside = self._inside(path)
-        return self._look(lambda volume: volume.exists.sync(inside))
+        return self.look(lambda volume: volume.exists.sync(inside))
 
     def created(self, path: str) -> datetime:
         return _time(self._stat(self._inside(path)).ctime)
@@ -311,10 +170,10 @@ class VolumeFileSystem(AbstractFileSystem):
             first = max(0, length + first) if first < 0 else first
             stop = length if end is None else end + length if end < 0 else end
             size = max(0, stop - first)
-        return self._look(lambda volume: volume.read_bytes.sync(inside, offset=first, size=size))
+        return self.look(lambda volume: volume.read_bytes.sync(inside, offset=first, size=size))
 
     def _stat(self, inside: str) -> FileInfo:
-        return self._look(lambda volume: volume.stat.sync(inside))
+        return self.look(lambda volume: volume.stat.sync(inside))
 
     def invalidate_cache(self, path: str | None = None) -> None:
         """A name's newest version is looked up again, unless something was written that is in none."""
@@ -325,29 +184,29 @@ class VolumeFileSystem(AbstractFileSystem):
 
     # -- changing --------------------------------------------------------------------------------------------------
 
-    @_in_turn
+    @in_turn
     def mkdir(self, path: str, create_parents: bool = True, **_: Any) -> None:
         """Published with the next file: directories alone are no version."""
         self.writable().mkdir.sync(self._inside(path), parents=create_parents)
 
-    @_in_turn
+    @in_turn
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
         volume = self.writable()
         if not (exist_ok and self.isdir(path)):
             volume.mkdir.sync(self._inside(path), parents=True, exist_ok=exist_ok)
 
-    @_in_turn
+    @in_turn
     def rmdir(self, path: str) -> None:
         if not self.isdir(path):
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         self._rm(path)
 
-    @_in_turn
+    @in_turn
     def _rm(self, path: str) -> None:
         self.writable().remove.sync(self._inside(path))
         self.written()
 
-    @_in_turn
+    @in_turn
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
         with self.one_version():
             if maxdepth is not None:
@@ -357,7 +216,7 @@ class VolumeFileSystem(AbstractFileSystem):
             for one in paths:
                 self.writable().remove.sync(self._inside(one), recursive=recursive)
 
-    @_in_turn
+    @in_turn
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
         with self.one_version():
             if self.isdir(path1):
@@ -367,7 +226,7 @@ class VolumeFileSystem(AbstractFileSystem):
             self._make_parent(target)
             self.writable().copy.sync(self._inside(path1), target, force=True)
 
-    @_in_turn
+    @in_turn
     def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any) -> None:
         with self.one_version():
             if not isinstance(path1, str) or not self.isfile(path1):
@@ -379,12 +238,12 @@ class VolumeFileSystem(AbstractFileSystem):
             self._make_parent(target)
             self.writable().rename.sync(source, target, force=True)
 
-    @_in_turn
+    @in_turn
     def touch(self, path: str, truncate: bool = True, **_: Any) -> None:
         data = b"" if truncate or not self.exists(path) else self.cat_file(path)
         self.pipe_file(path, data)
 
-    @_in_turn
+    @in_turn
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
         inside = self._inside(path)
         volume = self.writable()
@@ -413,10 +272,10 @@ class VolumeFileSystem(AbstractFileSystem):
         inside = self._inside(path)
         size = block_size if isinstance(block_size, int) and block_size > 0 else _BLOCK
         if mode == "rb":
-            return self._look(lambda volume: volume.open.sync(inside, "rb", buffering=size))
+            return self.look(lambda volume: volume.open.sync(inside, "rb", buffering=size))
         return self._open_to_write(path, mode, inside, size, autocommit)
 
-    @_in_turn
+    @in_turn
     def _open_to_write(self, path: str, mode: str, inside: str, size: int, autocommit: bool) -> Any:
         volume = self.writable()
         if mode == "xb" and volume.exists.sync(inside):
@@ -425,30 +284,6 @@ class VolumeFileSystem(AbstractFileSystem):
         if mode in ("wb", "xb"):
             return NewFile(self, volume, inside, size, autocommit=autocommit)
         return changed_file(self, volume.open.sync(inside, mode, buffering=size))
-
-    @_in_turn
-    def writable(self) -> RWVolume:
-        """The handle, to write. One of a name that publishes by itself begins at the newest version."""
-        if self._publishes and not self.open_files and not getattr(self._opened, "has_changes", False):
-            self._let_go()
-        volume = self.volume
-        if not isinstance(volume, RWVolume):
-            raise OSError(errno.EROFS, "a version is read-only: fork it, or name the volume, to write")
-        self._written = True
-        return volume
-
-    def begin_afresh(self) -> None:
-        """In a forked child: the thread that had the turn is not there any more, and the session is the parent's."""
-        self.turn = threading.RLock()
-        if isinstance(self._given, str):
-            self._opened, self._written, self.open_files = None, False, 0
-
-    def _let_go(self) -> None:
-        """Forget the handle that was opened by a name; files that are open in one that was only read stay so."""
-        if self._opened is not None and isinstance(self._given, str):
-            if self._written:
-                self._opened.close.sync()
-            self._opened, self._written = None, False
 
     def _make_parent(self, inside: str) -> None:
         parent = inside.rpartition("/")[0]
@@ -479,18 +314,6 @@ class VolumeFileSystem(AbstractFileSystem):
         if info.is_symlink:
             made["destination"] = info.target
         return made
-
-
-_ALL: weakref.WeakValueDictionary[int, VolumeFileSystem] = weakref.WeakValueDictionary()
-
-
-def _begin_afresh() -> None:
-    for fs in list(_ALL.values()):
-        fs.begin_afresh()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_afresh)
 
 
 def _time(ns: int) -> datetime:

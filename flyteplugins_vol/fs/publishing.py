@@ -1,0 +1,213 @@
+"""The handle behind a file system: whose turn it is to change something, and when what was written is published.
+
+Knows no paths; `filesystem` says fsspec's methods in those of the handle.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# fsspec says little about the types of its arguments.
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import threading
+import weakref
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+from fsspec.spec import AbstractFileSystem  # pyright: ignore[reportMissingTypeStubs]
+from fsspec.transaction import Transaction  # pyright: ignore[reportMissingTypeStubs]
+
+from flyteplugins_vol.errors import HandleClosedError
+from flyteplugins_vol.io import ROVolume, RWVolume, StoreOptions, Volume
+
+T = TypeVar("T")
+P = ParamSpec("P")
+F = TypeVar("F", bound="Publishing")
+
+
+def in_turn(change: Callable[Concatenate[F, P], T]) -> Callable[Concatenate[F, P], T]:
+    """One change at a time, of whatever thread: what publishes closes the handle, and with it what others wrote."""
+
+    @functools.wraps(change)
+    def wait(self: F, /, *args: P.args, **options: P.kwargs) -> T:
+        with self.turn:
+            return change(self, *args, **options)
+
+    return wait
+
+
+class _OneVersion(Transaction):
+    """All that is written in a transaction is one version."""
+
+    def start(self) -> None:
+        fs = cast("Publishing", self.fs)
+        with fs.turn:
+            fs.transactions += 1
+        super().start()
+
+    def complete(self, commit: bool = True) -> None:
+        fs = cast("Publishing", self.fs)
+        with fs.turn:
+            try:
+                with fs.held_back():
+                    super().complete(commit)
+            finally:
+                fs.transactions -= 1
+            if commit or fs.others_wrote:  # what other threads were told was written is not dropped with it
+                fs.written()
+            else:
+                fs.drop()
+
+
+class Publishing(AbstractFileSystem):
+    """One volume, or a handle of it; `VolumeFileSystem` says what the arguments mean.
+
+    Each thread has a transaction of its own. ``turn`` is held for every change.
+    """
+
+    transaction_type = _OneVersion
+
+    def __init__(
+        self, volume: str | Volume, *, store: str | None, store_options: StoreOptions | None,
+        publish: bool | None, create: bool, message: str | None, **options: Any,
+    ) -> None:  # fmt: skip
+        self._of_thread = threading.local()
+        super().__init__(**options)
+        self._given = volume
+        self._store = store
+        self._store_options = store_options
+        self._create = create
+        self._message = message
+        self._publishes = isinstance(volume, str) if publish is None else publish
+        self._held_back = 0
+        self.transactions = 0  # of all threads
+        self.others_wrote = False  # while one of another thread was under way
+        self._written = False  # through the handle: it holds the volume against other writers
+        self.turn = threading.RLock()
+        _ALL[id(self)] = self  # its own hash is fsspec's
+        self.open_files = 0
+        self._opened: Volume | None = volume if isinstance(volume, Volume) else None
+
+    # fsspec's own, each thread's for itself
+
+    @property
+    def _intrans(self) -> bool:
+        return getattr(self._of_thread, "intrans", False)
+
+    @_intrans.setter
+    def _intrans(self, value: bool) -> None:
+        self._of_thread.intrans = value
+
+    @property
+    def _transaction(self) -> Any:
+        return getattr(self._of_thread, "transaction", None)
+
+    @_transaction.setter
+    def _transaction(self, value: Any) -> None:
+        self._of_thread.transaction = value
+
+    @property
+    def volume(self) -> Volume:
+        """The handle behind it."""
+        with self.turn:
+            if self._opened is None:
+                self._opened = self._open_volume(str(self._given))
+            return self._opened
+
+    def _open_volume(self, address: str) -> Volume:
+        if address.endswith(".json") or "://" in address:
+            return Volume.from_locator.sync(address, store_options=self._store_options)
+        return Volume.from_name.sync(
+            address, self._store, create_if_missing=self._create, store_options=self._store_options
+        )
+
+    def look(self, ask: Callable[[Volume], T]) -> T:
+        """What the handle says. Another thread may let go of it meanwhile: then what the next one says."""
+        while True:
+            volume = self._opened or self.volume  # without waiting for whoever publishes
+            try:
+                return ask(volume)
+            except HandleClosedError:
+                if volume is self.volume:
+                    raise
+
+    @in_turn
+    def commit(self, message: str | None = None) -> ROVolume | None:
+        """Publish what was written as a version; None if nothing was."""
+        volume = self.writable()
+        if volume.mount_path is None and not volume.has_changes:
+            return None
+        return volume.commit.sync(message if message is not None else self._message)
+
+    @contextmanager
+    def one_version(self) -> Generator[None, None, None]:
+        """What is written inside is published once, after it; what a body wrote that raises, goes with what follows."""
+        with self.turn:
+            with self.held_back():
+                yield
+            self.written()
+
+    @contextmanager
+    def held_back(self) -> Generator[None, None, None]:
+        """Nothing is published inside."""
+        with self.turn:
+            self._held_back += 1
+            try:
+                yield
+            finally:
+                self._held_back -= 1
+
+    @in_turn
+    def written(self) -> None:
+        """Something was changed: publish it, unless more is to come."""
+        if self.transactions and not self._intrans:
+            self.others_wrote = True
+        if self._publishes and not (self._held_back or self.transactions or self.open_files):
+            self.commit()
+            self.others_wrote = False
+            self._let_go()
+
+    @in_turn
+    def drop(self) -> None:
+        """What was written and is in no version is gone, if this file system publishes by itself."""
+        if self._publishes and not (self.open_files or self.transactions):
+            self._let_go()
+
+    @in_turn
+    def writable(self) -> RWVolume:
+        """The handle, to write. One of a name that publishes by itself begins at the newest version."""
+        if self._publishes and not self.open_files and not getattr(self._opened, "has_changes", False):
+            self._let_go()
+        volume = self.volume
+        if not isinstance(volume, RWVolume):
+            raise OSError(errno.EROFS, "a version is read-only: fork it, or name the volume, to write")
+        self._written = True
+        return volume
+
+    def begin_afresh(self) -> None:
+        """In a forked child: the thread that had the turn is not there any more, and the session is the parent's."""
+        self.turn = threading.RLock()
+        if isinstance(self._given, str):
+            self._opened, self._written, self.open_files = None, False, 0
+
+    def _let_go(self) -> None:
+        """Forget the handle that was opened by a name; files that are open in one that was only read stay so."""
+        if self._opened is not None and isinstance(self._given, str):
+            if self._written:
+                self._opened.close.sync()
+            self._opened, self._written = None, False
+
+
+_ALL: weakref.WeakValueDictionary[int, Publishing] = weakref.WeakValueDictionary()
+
+
+def _begin_afresh() -> None:
+    for fs in list(_ALL.values()):
+        fs.begin_afresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_afresh)
