@@ -178,7 +178,7 @@ class VolumeFileSystem(Publishing):
     def invalidate_cache(self, path: str | None = None) -> None:
         """A name's newest version is looked up again, unless something was written that is in none."""
         with self.turn:
-            if not (self.open_files or getattr(self._opened, "has_changes", False)):
+            if not (self.open_files or self._has_changes):
                 self._let_go()
         super().invalidate_cache(path)
 
@@ -272,7 +272,7 @@ class VolumeFileSystem(Publishing):
         inside = self._inside(path)
         size = block_size if isinstance(block_size, int) and block_size > 0 else _BLOCK
         if mode == "rb":
-            return self.look(lambda volume: volume.open.sync(inside, "rb", buffering=size))
+            return self.open_to_read(inside, size)
         return self._open_to_write(path, mode, inside, size, autocommit)
 
     @in_turn

@@ -13,6 +13,7 @@ import functools
 import os
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
@@ -21,6 +22,7 @@ from fsspec.spec import AbstractFileSystem  # pyright: ignore[reportMissingTypeS
 from fsspec.transaction import Transaction  # pyright: ignore[reportMissingTypeStubs]
 
 from flyteplugins_vol.errors import HandleClosedError
+from flyteplugins_vol.fs.writing import read_file
 from flyteplugins_vol.io import ROVolume, RWVolume, StoreOptions, Volume
 
 T = TypeVar("T")
@@ -42,10 +44,13 @@ def in_turn(change: Callable[Concatenate[F, P], T]) -> Callable[Concatenate[F, P
 class _OneVersion(Transaction):
     """All that is written in a transaction is one version."""
 
+    _begun = False
+
     def start(self) -> None:
         fs = cast("Publishing", self.fs)
         with fs.turn:
-            fs.transactions += 1
+            fs.transactions += not self._begun
+            self._begun = True
         super().start()
 
     def complete(self, commit: bool = True) -> None:
@@ -55,7 +60,8 @@ class _OneVersion(Transaction):
                 with fs.held_back():
                     super().complete(commit)
             finally:
-                fs.transactions -= 1
+                fs.transactions -= self._begun
+                self._begun = False
             if commit or fs.others_wrote:  # what other threads were told was written is not dropped with it
                 fs.written()
             else:
@@ -89,6 +95,8 @@ class Publishing(AbstractFileSystem):
         self.turn = threading.RLock()
         _ALL[id(self)] = self  # its own hash is fsspec's
         self.open_files = 0
+        self._readers: Counter[int] = Counter()  # files being read, by the id of a handle that was written through
+        self._reading = threading.Lock()  # held for moments only
         self._opened: Volume | None = volume if isinstance(volume, Volume) else None
 
     # fsspec's own, each thread's for itself
@@ -108,6 +116,12 @@ class Publishing(AbstractFileSystem):
     @_transaction.setter
     def _transaction(self, value: Any) -> None:
         self._of_thread.transaction = value
+
+    def start_transaction(self) -> Any:
+        """As entering ``transaction``; fsspec's own does not begin it."""
+        transaction = super().start_transaction()
+        transaction.start()
+        return transaction
 
     @property
     def volume(self) -> Volume:
@@ -133,6 +147,32 @@ class Publishing(AbstractFileSystem):
             except HandleClosedError:
                 if volume is self.volume:
                     raise
+
+    def open_to_read(self, inside: str, size: int) -> Any:
+        """An open file. The handle is not let go of before it is closed, even if another file is published first."""
+        with self._reading:
+            volume = self._opened if self._written and self._publishes else None
+            if volume is not None:
+                self._readers[id(volume)] += 1
+        if volume is None:
+            return self.look(lambda volume: volume.open.sync(inside, "rb", buffering=size))
+        try:
+            file = volume.open.sync(inside, "rb", buffering=size)
+        except BaseException:
+            self._read(volume)
+            raise
+        return read_file(file, functools.partial(self._read, volume))
+
+    def _read(self, volume: Volume) -> None:
+        """A file that was read in this handle is closed."""
+        with self._reading:
+            self._readers[id(volume)] -= 1
+            if self._readers[id(volume)]:
+                return
+            del self._readers[id(volume)]
+        with self.turn:
+            if volume is self._opened and not (self.transactions or self.open_files or self._has_changes):
+                self._let_go()
 
     @in_turn
     def commit(self, message: str | None = None) -> ROVolume | None:
@@ -174,12 +214,12 @@ class Publishing(AbstractFileSystem):
     def drop(self) -> None:
         """What was written and is in no version is gone, if this file system publishes by itself."""
         if self._publishes and not (self.open_files or self.transactions):
-            self._let_go()
+            self._let_go(wanted=False)
 
     @in_turn
     def writable(self) -> RWVolume:
         """The handle, to write. One of a name that publishes by itself begins at the newest version."""
-        if self._publishes and not self.open_files and not getattr(self._opened, "has_changes", False):
+        if self._publishes and not self.open_files and not self._has_changes:
             self._let_go()
         volume = self.volume
         if not isinstance(volume, RWVolume):
@@ -192,13 +232,25 @@ class Publishing(AbstractFileSystem):
         self.turn = threading.RLock()
         if isinstance(self._given, str):
             self._opened, self._written, self.open_files = None, False, 0
+            self._readers, self._reading = Counter(), threading.Lock()
 
-    def _let_go(self) -> None:
-        """Forget the handle that was opened by a name; files that are open in one that was only read stay so."""
-        if self._opened is not None and isinstance(self._given, str):
-            if self._written:
-                self._opened.close.sync()
-            self._opened, self._written = None, False
+    @property
+    def _has_changes(self) -> bool:
+        return getattr(self._opened, "has_changes", False)
+
+    def _let_go(self, *, wanted: bool = True) -> None:
+        """Forget the handle that was opened by a name; files that are open in one that was only read stay so.
+
+        One that was written through is closed, unless somebody still reads what it has just published: then it stays
+        for what comes next, since nobody else can have written meanwhile. Not ``wanted``: what is in it is to vanish.
+        """
+        with self._reading:
+            volume = self._opened
+            if volume is None or not isinstance(self._given, str) or (wanted and self._readers[id(volume)]):
+                return
+            written, self._opened, self._written = self._written, None, False
+        if written:
+            volume.close.sync()
 
 
 _ALL: weakref.WeakValueDictionary[int, Publishing] = weakref.WeakValueDictionary()

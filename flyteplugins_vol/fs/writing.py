@@ -1,4 +1,4 @@
-"""Files that are being written, and that tell their file system when they are done."""
+"""Files that tell their file system when they are done."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import uuid
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, cast
 
@@ -90,3 +91,15 @@ def changed_file(owner: Owner, file: Any) -> Any:
     made = type(f"Changed{kind.__name__}", (kind,), {"close": close})(file.detach())
     owner.open_files += 1
     return made
+
+
+def read_file(file: Any, closed: Callable[[], None]) -> Any:
+    """An open file that is read: it says once that it is closed, in another thread, as a finalizer may close it."""
+    kind = cast("type[Any]", type(file))
+
+    def close(self: Any) -> None:
+        if not self.closed:
+            kind.close(self)
+            later(closed)
+
+    return type(f"Read{kind.__name__}", (kind,), {"close": close})(file.detach())

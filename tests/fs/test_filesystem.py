@@ -13,8 +13,9 @@ from threading import Barrier, Event
 import fsspec
 import pytest
 
-from flyteplugins_vol.errors import UsageError, VersionNotFoundError
+from flyteplugins_vol.errors import HandleClosedError, UsageError, VersionNotFoundError
 from flyteplugins_vol.fs import VolumeFileSystem
+from flyteplugins_vol.history.unmounted import later
 from flyteplugins_vol.history.volumes import list_versions, list_volumes
 from flyteplugins_vol.io import RWVolume, Volume
 from flyteplugins_vol.store.open import open_store
@@ -193,6 +194,20 @@ def write_in_transaction(fs: VolumeFileSystem, path: str) -> None:
         file.write(path.encode())
 
 
+def test_a_transaction_without_a_context_is_one_version(volume: RWVolume, locator: str) -> None:
+    fs = VolumeFileSystem("data")
+    before = versions(fs.volume)
+    fs.start_transaction()
+    fs.pipe_file("one", b"1")
+    fs.pipe_file("two", b"2")
+    assert versions(fs.volume) == before
+    fs.end_transaction()
+    assert versions(fs.volume) == before + 1
+    fs.pipe_file("three", b"3")
+    assert versions(fs.volume) == before + 2
+    assert VolumeFileSystem("data").find("") == ["b.txt", "dir/a.txt", "one", "three", "two"]
+
+
 def test_a_file_whose_close_failed_is_in_no_version(volume: RWVolume, locator: str) -> None:
     fs = VolumeFileSystem("data")
     file = fs.open("big", "wb")
@@ -241,6 +256,37 @@ def test_a_file_that_is_read_stays_open_while_others_are_written(volume: RWVolum
         fs.pipe_file("dir/a.txt", b"other")
         assert file.read() == b"23456789"
     assert fs.cat_file("dir/a.txt") == b"other"
+
+
+def test_a_file_that_is_read_stays_open_when_one_that_was_open_before_it_is_published(
+    volume: RWVolume, locator: str
+) -> None:
+    fs = VolumeFileSystem("data")
+    with fs.open("b.txt", "wb") as written:
+        written.write(b"b")
+        file = fs.open("dir/a.txt", block_size=1)
+        assert file.read(2) == b"01"
+    fs.pipe_file("c.txt", b"c")
+    assert VolumeFileSystem("data").cat(["b.txt", "c.txt"]) == {"b.txt": b"b", "c.txt": b"c"}
+    assert file.read() == b"23456789"
+    file.close()
+    told = Event()
+    later(told.set)  # after what the file has said
+    assert told.wait(30)
+    VolumeFileSystem("data").pipe_file("d.txt", b"d")  # nobody holds the volume any more
+    assert fs.cat_file("d.txt") == b"d"
+
+
+def test_a_transaction_that_is_dropped_is_gone_for_who_reads_in_it(volume: RWVolume, locator: str) -> None:
+    fs = VolumeFileSystem("data")
+    fs.start_transaction()
+    fs.pipe_file("new.txt", b"b")
+    file = fs.open("new.txt", block_size=1)
+    fs.transaction.complete(commit=False)
+    assert not fs.exists("new.txt")
+    with pytest.raises(HandleClosedError):
+        file.read()
+    file.close()
 
 
 def test_symlinks(volume: RWVolume, tmp_path) -> None:
