@@ -51,7 +51,9 @@ def main() -> int:
         meter = None
         if args.s3:
             screen.print(f"[dim]starting {args.s3} …[/]")
-            meter = stack.enter_context(s3_server(args.s3, latency=args.latency / 1000, directory=scratch / "s3"))
+            meter = stack.enter_context(
+                s3_server(args.s3, latency=args.latency / 1000, directory=scratch / "s3", rate=args.rate)
+            )
         subjects = list(subjects_of(args, scratch, meter))
         report = Report.now(
             store_in_words(args, meter), args.latency / 1000, scale, args.runs,
@@ -93,7 +95,8 @@ def subjects_of(args: argparse.Namespace, scratch: Path, meter: Meter | None) ->
 def store_in_words(args: argparse.Namespace, meter: Meter | None) -> str:
     if meter is None:
         return args.store or "a directory"
-    return f"S3 ({meter.server})" + (f" with {args.latency:g} ms added to each request" if args.latency else "")
+    far = f" with {args.latency:g} ms added to each request" if args.latency else ""
+    return f"S3 ({meter.server}){far}" + (f", {args.rate:g} MB/s for each connection" if args.rate else "")
 
 
 def arguments() -> argparse.Namespace:
@@ -104,6 +107,7 @@ def arguments() -> argparse.Namespace:
         "--s3", nargs="?", const="auto", choices=("auto", *SERVERS), help="start an S3 server, and count its requests"
     )
     parser.add_argument("--latency", type=float, default=0, metavar="MS", help="with --s3: added to each request")
+    parser.add_argument("--rate", type=float, metavar="MB", help="with --s3: most MB a second of each connection")
     parser.add_argument("--peer", type=Path, metavar="PROGRAM", help="a juicefs binary to measure beside")
     parser.add_argument("--peer-meta", action="append", choices=METADATA, help="its metadata; repeatable (both)")
     parser.add_argument("--peer-runs", type=int, metavar="N", help="runs of the peer (as many as of the others)")
@@ -126,8 +130,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=WORK, metavar="DIR", help="scratch on the disk to compare with")
     parser.add_argument("--list", action="store_true", help="name the cases and stop")
     args = parser.parse_args()
-    if args.latency and not args.s3:
-        parser.error("--latency needs --s3")
+    if (args.latency or args.rate) and not args.s3:
+        parser.error("--latency and --rate need --s3")
     return args
 
 

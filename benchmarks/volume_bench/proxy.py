@@ -1,6 +1,9 @@
 """A proxy in front of an S3 server that counts requests and makes it far away: each takes some milliseconds longer.
 
-    python proxy.py UPSTREAM_PORT LATENCY_MS      prints its own port; GET /__requests answers with what it saw, once
+    python proxy.py UPSTREAM_PORT LATENCY_MS [MB_PER_SECOND]
+
+It prints its own port; GET /__requests answers with what it saw, once. Each connection sends and receives no more than
+so many MB in a second, as those to a cloud's store do.
 
 A thread for each connection; bodies go from socket to socket by splice(2), without a copy: it passes gigabytes a
 second and takes little of the processors that it shares with what is measured. It runs until its stdin is closed.
@@ -47,9 +50,11 @@ class Request:
 class Proxy:
     """Listens on a free port of the loopback."""
 
-    def __init__(self, upstream: int, latency: float) -> None:
+    def __init__(self, upstream: int, latency: float, rate: float | None = None) -> None:
+        """``latency`` in seconds; ``rate`` of each connection in bytes a second."""
         self._upstream = upstream
         self._latency = latency
+        self._rate = rate
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self._lock = threading.Lock()
         self._seen: list[Request] = []
@@ -72,7 +77,7 @@ class Proxy:
     def _connection(self, client: socket.socket) -> None:
         server: _End | None = None
         near = _End(client)
-        pipe = _Pipe()
+        pipe = _Pipe(self._rate)
         try:
             while head := near.head():
                 began = time.monotonic()
@@ -157,15 +162,19 @@ class _End:
 class _Pipe:
     """What splice(2) needs between two sockets."""
 
-    def __init__(self) -> None:
+    def __init__(self, rate: float | None) -> None:
         self._out, self._in = os.pipe()
+        self._rate = rate
         fcntl.fcntl(self._in, fcntl.F_SETPIPE_SZ, _PIPE)
 
     def move(self, source: _End, target: _End, size: int) -> None:
+        began = time.monotonic()
         part = source.take(size)
         target.socket.sendall(part)
         left = size - len(part)
         while left:
+            if self._rate is not None:
+                time.sleep(max(0.0, began + (size - left) / self._rate - time.monotonic()))
             there = os.splice(source.socket.fileno(), self._in, min(left, _PIPE))
             if not there:
                 raise ConnectionResetError
@@ -199,7 +208,8 @@ def _body(head: bytes, source: _End, target: _End, pipe: _Pipe) -> int:
 
 
 def main(arguments: list[str]) -> None:
-    proxy = Proxy(int(arguments[0]), float(arguments[1]) / 1000)
+    rate = float(arguments[2]) * 1e6 if len(arguments) > 2 else None
+    proxy = Proxy(int(arguments[0]), float(arguments[1]) / 1000, rate)
     print(proxy.port, flush=True)
     threading.Thread(target=proxy.serve, daemon=True).start()
     sys.stdin.read()

@@ -35,10 +35,11 @@ class Meter:
 
 
 @contextmanager
-def s3_server(name: str, *, latency: float, directory: Path) -> Generator[Meter, None, None]:
+def s3_server(name: str, *, latency: float, directory: Path, rate: float | None = None) -> Generator[Meter, None, None]:
     """Start a server (``radosgw``, ``moto``; ``auto``: the fastest that is installed) with its data in ``directory``.
 
-    Sets the variables of this process that lead there, so that daemons find it too.
+    ``rate``: MB a second of each connection. Sets the variables of this process that lead there, so that daemons find
+    it too.
     """
     chosen = (name,) if name != "auto" else _installed()
     directory.mkdir(parents=True)
@@ -47,7 +48,8 @@ def s3_server(name: str, *, latency: float, directory: Path) -> Generator[Meter,
     with _running(command, environment) as server:
         variables = dict(_exported(server))
         upstream = urlsplit(variables["AWS_ENDPOINT_URL"]).port
-        with _running([sys.executable, proxy.__file__, str(upstream), str(latency * 1000)], dict(os.environ)) as front:
+        command = [sys.executable, proxy.__file__, str(upstream), str(latency * 1000), *([str(rate)] if rate else [])]
+        with _running(command, dict(os.environ)) as front:
             assert front.stdout is not None
             endpoint = f"http://127.0.0.1:{int(front.stdout.readline())}"
             bucket = variables.pop("FLYTE_VOL_STORE").rsplit("/", 1)[0]

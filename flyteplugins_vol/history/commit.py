@@ -31,7 +31,6 @@ from flyteplugins_vol.workspace.workspace import Workspace
 
 Progress = Callable[[Mapping[str, Any]], None]
 
-_WORKERS = 6  # packs under way at once: two in the making, the others on their way with 16 MiB of memory each
 _FREEZE_BELOW = 8 << 20  # staged bytes that may be left for the time when writers are held off
 # Seconds for which an object that no version names is safe from deleters: docs/FORMAT.md, section 8.
 _TRUSTED = 3 * 86_400.0
@@ -194,10 +193,10 @@ class Committer:
         for _ in range(_ROUNDS):
             if call(lambda: self._workspace.staged_bytes) <= _FREEZE_BELOW:
                 break
-            self._sealer.run_round(_WORKERS, tell)
+            self._sealer.run_round(tell)
         freeze()
         try:
-            self._sealer.drain(_WORKERS, tell)
+            self._sealer.drain(tell)
             return call(self._freeze_index)
         finally:
             thaw()

@@ -32,13 +32,15 @@ _RELEASE_SECONDS = 3.0  # for the lease to be released; after that it ends by it
 class Session:
     """An open volume. ``workspace`` belongs to its owner thread; the rest is thread-safe."""
 
-    def __init__(self, store: ObjectStore, cache: BlockCache, workspace: Workspace, call: Call) -> None:
+    def __init__(
+        self, store: ObjectStore, cache: BlockCache, workspace: Workspace, call: Call, max_uploads: int
+    ) -> None:  # fmt: skip
         self.store = store
         self.cache = cache
         self._workspace = workspace
         self.workspace = workspace  # as the mount shows it: perhaps only a part
         self.fetcher = Fetcher(store, cache)
-        self.sealer = Sealer(workspace, call, store, cache)
+        self.sealer = Sealer(workspace, call, store, cache, most=max_uploads)
         self._directory: WorkspaceDirectory | None = None
         self._committer: Committer | None = None
         self._lease: LeaseKeeper | None = None
@@ -190,7 +192,7 @@ def _open_read_only(
     assert spec.base is not None
     record = load_record(store, parse_locator(spec.base))
     path = indexes.checkout(store, record)[0]
-    session = Session(store, cache, Workspace(Index.open(path, read_only=True), None, cache), call)
+    session = Session(store, cache, Workspace(Index.open(path, read_only=True), None, cache), call, spec.max_uploads)
     session.opened = record
     return session
 
@@ -199,7 +201,7 @@ def _open_writable(
     spec: MountSpec, call: Call, store: ObjectStore, cache: BlockCache, indexes: IndexCache, progress: Progress
 ) -> Session:
     writing = open_writing(spec, store, cache, indexes, progress)
-    session = Session(store, cache, writing.workspace, call)
+    session = Session(store, cache, writing.workspace, call, spec.max_uploads)
     session.resumed = writing.resumed
     committer = writing.committer(spec, store, session.sealer, indexes)
     session.take_commits(committer, writing.directory, writing.lease)

@@ -220,10 +220,11 @@ class RWVolume(Publishing, Volume):
 
         ``mount_path``: an empty or missing directory; by default ``~/flyte-volume``, or ``~/flyte-volume-<name>`` when
         that is taken. ``meta_dir``, ``cache_dir``: local disk for the workspace and for cached blocks; ``cache_size``
-        bounds the cache, in bytes. ``max_uploads``: uploads at once. ``attr_cache``, ``entry_cache``,
-        ``dir_entry_cache``: seconds for which the kernel may trust what it knows. ``timeout``: seconds for the mount to
-        answer. ``writeback``: the kernel gathers small writes. ``upload_delay``: seconds without a write before bytes
-        are uploaded in the background. ``read_only``: look at the last version without becoming its writer.
+        bounds the cache, in bytes. ``max_uploads``: most uploads at once; there are six, and more where the store gets
+        faster by it and a sixteenth of the memory suffices. ``attr_cache``, ``entry_cache``, ``dir_entry_cache``:
+        seconds for which the kernel may trust what it knows. ``timeout``: seconds for the mount to answer.
+        ``writeback``: the kernel gathers small writes. ``upload_delay``: seconds without a write before bytes are
+        uploaded in the background. ``read_only``: look at the last version without becoming its writer.
         ``subdir``: show a part of the volume. ``xattr``: offer user.* attributes. ``allow_other``: let other users in.
         ``warmup``: paths to fetch at once. ``autocommit``: seconds between commits, with a last one when the
         mount or this process ends, also by SIGTERM; ``autocommit_bytes``: written bytes between commits, likewise.

@@ -6,20 +6,19 @@ import logging
 import os
 import threading
 from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import trio
 
 from flyteplugins_vol.errors import VolumeError
 from flyteplugins_vol.mount.protocols import Sealer
+from flyteplugins_vol.workspace.crew import Crew, Pace, most_packs
 
 log = logging.getLogger(__name__)
 
-_IN_FLIGHT_BYTES = 64 << 20  # memory that packs under way may take
-_PACK_BYTES = 32 << 20  # of one: 16 MiB as they were written and up to 16 MiB as they are sent
 _FIRST_PAUSE = 1.0  # seconds after a failure, doubled up to the longest
 _LONGEST_PAUSE = 30.0
+_LEAST = 2  # packs at once to begin with
 _NICE = 10  # hashing and compressing must not take the CPU from whoever writes, while nobody waits for a commit
 
 
@@ -28,13 +27,10 @@ class Uploader:
 
     def __init__(self, sealer: Sealer, max_uploads: int) -> None:
         self._sealer = sealer
-        self._idle = max(1, min(max_uploads, _IN_FLIGHT_BYTES // _PACK_BYTES))  # workers that could run
+        self._crew = Crew(Pace(most_packs(max_uploads), _LEAST), initializer=_give_way)
         self._noticed = trio.Event()
-        self._looking_again = False
-        self._holding_off = False
         self._pause = _FIRST_PAUSE
         self._off = False
-        self._threads = ThreadPoolExecutor(self._idle, thread_name_prefix="upload", initializer=_give_way)
 
     def notice(self) -> None:
         """There may be something to upload."""
@@ -52,50 +48,29 @@ class Uploader:
 
     async def run(self) -> None:
         """Until cancelled, which leaves uploads under way to their threads."""
-        async with trio.open_nursery() as nursery:
-            while True:
-                await self._noticed.wait()
-                self._noticed = trio.Event()
-                if self._idle and not self._off and not self._holding_off and self._sealer.ready():
-                    for _ in range(self._idle):
-                        self._idle -= 1
-                        nursery.start_soon(self._upload)
+        while True:
+            await self._noticed.wait()
+            self._noticed = trio.Event()
+            if not self._off and self._sealer.ready():
+                await self._upload()
 
     async def _upload(self) -> None:
-        """One worker: packs, while there are any that are ripe."""
-        failed = False
+        """Packs, while there are any that are ripe; then a pause, since what is not ripe yet becomes so unnoticed."""
         try:
-            while not self._off and await self._seal():
-                self._pause = _FIRST_PAUSE
+            await trio.to_thread.run_sync(self._crew.run, self._seal, abandon_on_cancel=True)
         except Exception as error:
             reason = f"{error.kind}: {error.message}" if isinstance(error, VolumeError) else repr(error)
             log.warning("an upload failed, its bytes stay local; next try in %.0f s: %s", self._pause, reason)
-            failed = True
-        self._idle += 1
-        await (self._hold_off() if failed else self._look_again())
-
-    async def _seal(self) -> bool:
-        job = self._threads.submit(self._sealer.run_once, False)
-        return await trio.to_thread.run_sync(job.result, abandon_on_cancel=True)
-
-    async def _hold_off(self) -> None:
-        """After a failure nothing is tried for a while, by nobody."""
-        if self._holding_off:
-            return
-        self._holding_off = True
-        await trio.sleep(self._pause)
-        self._holding_off = False
-        self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+            await trio.sleep(self._pause)
+            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+        else:
+            self._pause = _FIRST_PAUSE
+            with trio.move_on_after(_FIRST_PAUSE):
+                await self._noticed.wait()
         self.notice()
 
-    async def _look_again(self) -> None:
-        """What is staged but not ripe yet becomes so without any notice; one worker waits for that."""
-        if self._looking_again:
-            return
-        self._looking_again = True
-        await trio.sleep(_FIRST_PAUSE)
-        self._looking_again = False
-        self.notice()
+    def _seal(self) -> int:
+        return 0 if self._off else self._sealer.run_once(False)
 
 
 def _give_way() -> None:

@@ -7,10 +7,10 @@ work is simply done again; at worst a pack stays in the Store that nobody refers
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +19,7 @@ from flyteplugins_vol.index.windows import Window
 from flyteplugins_vol.store.base import Data, ObjectStore
 from flyteplugins_vol.store.cache import BlockCache
 from flyteplugins_vol.store.container import PACK, Container, Entry, block_hash, build, encode, upload
+from flyteplugins_vol.workspace.crew import LEAST, Crew, Pace, most_packs
 from flyteplugins_vol.workspace.staging import SEGMENT, Burial, Reader
 
 PACK_TARGET = 16 << 20
@@ -27,7 +28,7 @@ PACK_TARGET = 16 << 20
 PACK_BLOCKS = 4096
 """Most blocks of one pack. Entering them holds the owner thread for 40 ms, and ten thousand small files are 3 PUTs."""
 
-_ROUND_PACKS = 256
+_ROUND_PACKS = 1536
 _CPUS = os.cpu_count() or 2
 _MAKING = min(3, _CPUS)  # packs in the making at once: with the bytes that go in, 32 MiB of memory each
 
@@ -94,7 +95,10 @@ class SealingWorkspace(Protocol):
 class Sealer:
     """Seals and uploads packs. `run_once` blocks and belongs in worker threads; several at once are fine."""
 
-    def __init__(self, workspace: SealingWorkspace, call: Call, store: ObjectStore, cache: BlockCache) -> None:
+    def __init__(
+        self, workspace: SealingWorkspace, call: Call, store: ObjectStore, cache: BlockCache, *, most: int = LEAST
+    ) -> None:  # fmt: skip
+        """``most``: packs under way at once, where the store gets faster by it and memory allows it."""
         self._workspace = workspace
         self._call = call
         self._store = store
@@ -102,6 +106,7 @@ class Sealer:
         # Hashing and compressing take CPUs and twice the memory of an upload; uploads wait for nobody.
         self._making = threading.Semaphore(_MAKING)
         self._background = threading.Semaphore(max(1, min(_MAKING, _CPUS // 2)))
+        self._crew = Crew(Pace(most_packs(most)))
         self._running = 0
         self._ended = threading.Condition()
         self.packs = 0
@@ -114,8 +119,8 @@ class Sealer:
         workspace = self._workspace
         return workspace.unsealed_bytes >= PACK_TARGET or workspace.unsealed_windows >= PACK_BLOCKS
 
-    def run_once(self, everything: bool = False) -> bool:
-        """Seal and upload one pack; False if there was nothing to do.
+    def run_once(self, everything: bool = False) -> int:
+        """Seal and upload one pack; how many bytes are in it, 0 if there was nothing to do.
 
         Without ``everything`` only a full pack of ripe windows counts. Raises `StoreError`; the bytes stay staged.
         """
@@ -124,45 +129,39 @@ class Sealer:
         try:
             job = self._call(self._workspace.next_seal, everything)
             if job is None:
-                return False
+                return 0
             try:
                 self._seal(job, everything)
             except BaseException:
                 self._call(self._workspace.abandon_seal, job)
                 raise
             self._bury()
-            return True
+            return job.size
         finally:
             with self._ended:
                 self._running -= 1
                 self._ended.notify_all()
 
-    def run_round(self, workers: int, progress: Callable[[int], None] | None = None) -> bool:
-        """Seal what is dirty with ``workers`` threads until one of them finds nothing more; whether any did.
+    def run_round(self, progress: Callable[[int], None] | None = None) -> bool:
+        """Seal what is dirty, several packs at once, until there is nothing more; whether there was anything.
 
         ``progress`` hears how many bytes are still staged. Raises the first `StoreError`.
         """
-        with ThreadPoolExecutor(workers, thread_name_prefix="seal") as pool:
-            rounds = [pool.submit(self._run_until_done, progress) for _ in range(workers)]
-            worked = [future.result() for future in rounds]  # all of them, so that no error is lost
-        return any(worked)
+        left = itertools.count(_ROUND_PACKS, -1)  # since beside a writer who never stops there is always something more
 
-    def drain(self, workers: int, progress: Callable[[int], None] | None = None) -> None:
+        def work() -> int:
+            size = self.run_once(True) if next(left) > 0 else 0
+            if size and progress is not None:
+                progress(self._call(lambda: self._workspace.staged_bytes))
+            return size
+
+        return self._crew.run(work)
+
+    def drain(self, progress: Callable[[int], None] | None = None) -> None:
         """Seal all that is dirty, also what other threads have under way. Writers must be held off."""
         while self._call(lambda: self._workspace.staged_bytes):
-            if not self.run_round(workers, progress):
+            if not self.run_round(progress):
                 self._wait_for_others()
-
-    def _run_until_done(self, progress: Callable[[int], None] | None) -> bool:
-        worked = False
-        # bounded, since beside a writer who never stops there is always something more
-        for _ in range(_ROUND_PACKS):
-            if not self.run_once(True):
-                break
-            worked = True
-            if progress is not None:
-                progress(self._call(lambda: self._workspace.staged_bytes))
-        return worked
 
     def _wait_for_others(self) -> None:
         with self._ended:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from flyteplugins_vol.history import commit
 from flyteplugins_vol.store.fetch import Fetcher
+from flyteplugins_vol.workspace import crew
 from volume_bench.case import Goal, Metric, Sample
 from volume_bench.cases import CASES
 from volume_bench.cpu import CpuClock
@@ -88,7 +88,7 @@ def test_goals_in_seconds_grow_with_the_latency_of_round_trips() -> None:
 
 
 def test_obstore_has_as_many_requests_at_once_as_a_volume() -> None:
-    assert commit._WORKERS == PUTS_AT_ONCE
+    assert crew.LEAST == PUTS_AT_ONCE
     assert inspect.signature(Fetcher).parameters["workers"].default == GETS_AT_ONCE
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import pytest
 
 from flyteplugins_vol.errors import StoreError, StoreUnavailableError
 from flyteplugins_vol.model import AttrChange
-from flyteplugins_vol.store.base import ObjectStore
+from flyteplugins_vol.store.base import Data, ObjectStore
 from flyteplugins_vol.store.container import block_hash
 from flyteplugins_vol.store.encrypted import Encrypted
 from flyteplugins_vol.store.faulty import Faulty
@@ -143,6 +144,38 @@ class _Elsewhere(Wrapper):
     @property
     def disk(self) -> int | None:
         return -1
+
+
+def test_no_more_uploads_at_once_than_are_allowed(tmp_path: Path) -> None:
+    store = _Counted(MemoryStore(f"memory://{uuid4().hex}"))
+    volume = Driven.new(tmp_path, store, max_uploads=1)
+    try:
+        for i in range(5):
+            volume.create(b"%d" % i, noise(i, 16 * MB))
+        volume.commit()
+        assert volume.session.sealer.packs == 5
+        assert store.most == 1
+    finally:
+        volume.close()
+
+
+class _Counted(Wrapper):
+    """Counts the packs that are written at once."""
+
+    def __init__(self, inner: ObjectStore) -> None:
+        super().__init__(inner)
+        self._lock = threading.Lock()
+        self._now = self.most = 0
+
+    def create(self, key: str, data: Data) -> bool:
+        with self._lock:
+            self._now += key.startswith("packs/")
+            self.most = max(self.most, self._now)
+        try:
+            return super().create(key, data)
+        finally:
+            with self._lock:
+                self._now -= key.startswith("packs/")
 
 
 def test_a_file_deleted_before_its_seal_is_never_uploaded(volume: Driven, store: Faulty) -> None:
@@ -349,7 +382,7 @@ def test_errors_of_a_round_are_raised_and_nothing_is_lost(volume: Driven, store:
         volume.create(b"%d" % i, noise(i, MB))
     store.fail("create", "packs/*", times=None)
     with pytest.raises(StoreError):
-        volume.session.sealer.run_round(4)
+        volume.session.sealer.run_round()
     volume.check_staging()
     assert volume.workspace.staged_bytes == 40 * MB
     store.clear()
