@@ -211,8 +211,8 @@ class BlockCache:
                 break
             with self._lock:
                 self._mirrors.pop(os.path.basename(path), None)
-            _unlink(path)
-            freed += size
+            if _unlink(path):
+                freed += size
         return freed
 
     def close(self) -> None:
@@ -316,8 +316,12 @@ def _entries(path: str) -> list[os.DirEntry[Any]]:
         return []
 
 
-def _unlink(path: str) -> None:
+def _unlink(path: str) -> bool:
+    """Whether its space is free now, or will be when it is closed."""
     try:
         os.unlink(path)
     except FileNotFoundError:
-        pass
+        return False
+    except PermissionError:  # Windows, while another process has it open
+        return False
+    return True

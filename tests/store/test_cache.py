@@ -181,6 +181,27 @@ def test_a_really_full_disk(tiny_disk: Path) -> None:
     cache.close()
 
 
+def test_a_mirror_that_cannot_be_deleted_now_is_left_and_others_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows: as long as another process has it open."""
+    cache = BlockCache(str(tmp_path), None)
+    for number, pack in enumerate(("aa", "bb", "cc")):
+        cache.put(pack, 0, [block(number, 1 << 20)])
+        os.utime(mirror(tmp_path, pack), (number, number))
+    unlink = os.unlink
+
+    def refused(path: str) -> None:
+        if path.endswith("aa"):
+            raise PermissionError(errno.EACCES, "in use")
+        unlink(path)
+
+    monkeypatch.setattr(cache_module.os, "unlink", refused)
+    assert cache.trim(1 << 20) >= 2 << 20
+    assert [pack for pack in ("aa", "bb", "cc") if mirror(tmp_path, pack).exists()] == ["aa"]
+    cache.close()
+
+
 def test_two_caches_on_one_directory_evict_from_each_other_and_stay_right(tmp_path: Path) -> None:
     caches = [BlockCache(str(tmp_path), limit=1 << 20) for _ in range(2)]
     rng = random.Random(5)
