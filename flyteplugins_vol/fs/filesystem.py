@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
+from glob import has_magic
 from typing import Any, cast
+
+from fsspec.compression import compr  # pyright: ignore[reportMissingTypeStubs]
+from fsspec.core import get_compression  # pyright: ignore[reportMissingTypeStubs]
 
 from flyteplugins_vol.errors import UsageError
 from flyteplugins_vol.fs import urls
 from flyteplugins_vol.fs.publishing import Publishing, in_turn
-from flyteplugins_vol.fs.writing import NewFile, changed_file
+from flyteplugins_vol.fs.writing import NewFile, changed_file, close_both
 from flyteplugins_vol.io import RWVolume, StoreOptions, Volume
 from flyteplugins_vol.io.info import FileInfo
 
@@ -122,13 +127,20 @@ class VolumeFileSystem(Publishing):
         if maxdepth is not None and maxdepth < 1:
             raise ValueError("maxdepth must be at least 1")
         detail = kwargs.pop("detail", False)
-        todo: list[tuple[str, int, tuple[str, Any, Any] | None]] = [(self._strip_protocol(path), 1, None)]
+        # with the inodes of the directories that each is in: a symlink that leads to one of them leads nowhere new
+        todo: list[tuple[str, int, tuple[str, Any, Any] | None, frozenset[int]]] = [
+            (self._strip_protocol(path), 1, None, frozenset())
+        ]
         while todo:
-            here, level, done = todo.pop()
+            here, level, done, above = todo.pop()
             if done is not None:  # from the bottom up: all below it came before
                 yield done
                 continue
             try:
+                inode = self._stat(self._inside(here)).ino
+                if inode in above:
+                    continue
+                above |= {inode}
                 listing = self.ls(here, detail=True, **kwargs)
             except OSError as error:
                 if on_error == "raise":
@@ -144,9 +156,9 @@ class VolumeFileSystem(Publishing):
             if topdown:
                 yield found
             else:
-                todo.append((here, level, found))
+                todo.append((here, level, found, above))
             if maxdepth is None or level < maxdepth:
-                todo.extend((paths[name], level + 1, None) for name in reversed(list(found[1])) if name in paths)
+                todo.extend((paths[name], level + 1, None, above) for name in reversed(list(found[1])) if name in paths)
 
     def exists(self, path: str, **_: Any) -> bool:
         inside = self._inside(path)
@@ -219,24 +231,45 @@ class VolumeFileSystem(Publishing):
     @in_turn
     def cp_file(self, path1: str, path2: str, **_: Any) -> None:
         with self.one_version():
-            if self.isdir(path1):
+            source, target = self._inside(path1), self._inside(path2)
+            if self.info(path1)["type"] == "directory":
                 self.makedirs(path2, exist_ok=True)
                 return
-            target = self._inside(path2)
             self._make_parent(target)
-            self.writable().copy.sync(self._inside(path1), target, force=True)
+            self.writable().copy.sync(source, target, force=True)
 
     @in_turn
     def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **options: Any) -> None:
+        """As shutil.move: of one name, whatever it is, by renaming it; a directory takes it inside."""
         with self.one_version():
-            if not isinstance(path1, str) or not self.isfile(path1):
+            if not isinstance(path1, str) or not isinstance(path2, str) or has_magic(path1) or maxdepth is not None:
                 super().mv(path1, path2, recursive=recursive, maxdepth=maxdepth, **options)
                 return
-            source, target = self._inside(path1), self._inside(path2)
-            if self.isdir(path2) or str(path2).endswith("/"):
-                target = f"{target}/{source.rpartition('/')[2]}"
-            self._make_parent(target)
-            self.writable().rename.sync(source, target, force=True)
+            self._move(self._inside(path1), self._inside(path2), into=path2.endswith("/") or self._is_directory(path2))
+
+    def _is_directory(self, path: str) -> bool:
+        try:
+            return self._stat(self._inside(path)).is_dir
+        except OSError:
+            return False
+
+    def _move(self, source: str, target: str, *, into: bool) -> None:
+        def look(path: str) -> FileInfo:
+            return self.look(lambda volume: volume.stat.sync(path, follow_symlinks=False))
+
+        moved = look(source)
+        if into:
+            target = f"{target}/{source.rpartition('/')[2]}".lstrip("/")
+        with suppress(FileNotFoundError):
+            there = look(target)
+            if there.ino == moved.ino and source == target and not into:
+                return
+            if into or there.is_dir:
+                raise FileExistsError(errno.EEXIST, "is there already", target)
+        if f"{target}/".startswith(f"{source}/"):
+            raise OSError(errno.EINVAL, "cannot be moved into itself", source)
+        self._make_parent(target)
+        self.writable().rename.sync(source, target, force=True)
 
     @in_turn
     def touch(self, path: str, truncate: bool = True, **_: Any) -> None:
@@ -255,15 +288,51 @@ class VolumeFileSystem(Publishing):
         with self.one_version():
             super().put(*args, **options)
 
+    def get(self, *args: Any, **options: Any) -> None:
+        with self._from_root():
+            super().get(*args, **options)
+
     def copy(self, *args: Any, **options: Any) -> None:
-        with self.one_version():
+        with self.one_version(), self._from_root():
             super().copy(*args, **options)
+
+    @contextmanager
+    def _from_root(self) -> Generator[None, None, None]:
+        """`expand_path` writes names with a slash: without one fsspec takes ``dir`` for what is in it."""
+        self._of_thread.from_root = True
+        try:
+            yield
+        finally:
+            self._of_thread.from_root = False
+
+    def expand_path(self, path: Any, *args: Any, **options: Any) -> list[str]:
+        if not getattr(self._of_thread, "from_root", False):
+            return super().expand_path(path, *args, **options)
+        self._of_thread.from_root = False  # it calls itself
+        found: list[str] = super().expand_path(path, *args, **options)
+        return [name if urls.split(name).volume else f"/{name.lstrip('/')}" for name in found]
 
     def pipe(self, *args: Any, **options: Any) -> None:
         with self.one_version():
             super().pipe(*args, **options)
 
     # -- files -----------------------------------------------------------------------------------------------------
+
+    def open(
+        self, path: str, mode: str = "rb", block_size: int | None = None, cache_options: Any = None,
+        compression: str | None = None, **options: Any,
+    ) -> Any:  # fmt: skip
+        if compression is None or "b" not in mode:  # as text it comes here again, for the bytes
+            return super().open(path, mode, block_size, cache_options, compression, **options)
+        file = super().open(path, mode, block_size, cache_options, **options)
+        try:
+            codec = compr[get_compression(path, compression)]
+            return close_both(codec(file, mode=mode[0]), file)
+        except BaseException:
+            if isinstance(file, NewFile):
+                file.discard()
+            file.close()
+            raise
 
     def _open(
         self, path: str, mode: str = "rb", block_size: int | None = None, autocommit: bool = True,
@@ -280,10 +349,11 @@ class VolumeFileSystem(Publishing):
         volume = self.writable()
         if mode == "xb" and volume.exists.sync(inside):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-        self._make_parent(inside)
+        if not mode.startswith("r"):
+            self._make_parent(inside)
         if mode in ("wb", "xb"):
             return NewFile(self, volume, inside, size, autocommit=autocommit)
-        return changed_file(self, volume.open.sync(inside, mode, buffering=size))
+        return changed_file(self, volume.open.sync(inside, mode, buffering=size), size)
 
     def _make_parent(self, inside: str) -> None:
         parent = inside.rpartition("/")[0]

@@ -8,8 +8,10 @@ Knows no paths; `filesystem` says fsspec's methods in those of the handle.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import functools
+import logging
 import os
 import threading
 import weakref
@@ -22,8 +24,13 @@ from fsspec.spec import AbstractFileSystem  # pyright: ignore[reportMissingTypeS
 from fsspec.transaction import Transaction  # pyright: ignore[reportMissingTypeStubs]
 
 from flyteplugins_vol.errors import HandleClosedError
-from flyteplugins_vol.fs.writing import read_file
+from flyteplugins_vol.fs.writing import ReadFile
+from flyteplugins_vol.history.unmounted import later
 from flyteplugins_vol.io import ROVolume, RWVolume, StoreOptions, Volume
+
+log = logging.getLogger(__name__)
+
+_LAST_SECONDS = 10.0  # for which the end of a process waits for a thread that publishes
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -68,6 +75,33 @@ class _OneVersion(Transaction):
                 fs.drop()
 
 
+class _Turn:
+    """A lock for the thread that has it to take again; ``ended`` is called when it is about to be given back."""
+
+    def __init__(self, ended: Callable[[], None]) -> None:
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._ended = ended
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._depth == 1:
+                self._ended()
+        finally:
+            self._depth -= 1
+            self._lock.release()
+
+    def taken_within(self, seconds: float) -> bool:
+        """Enter if it is free within so many seconds; whether it was."""
+        taken = self._lock.acquire(timeout=seconds)
+        self._depth += taken
+        return taken
+
+
 class Publishing(AbstractFileSystem):
     """One volume, or a handle of it; `VolumeFileSystem` says what the arguments mean.
 
@@ -92,9 +126,10 @@ class Publishing(AbstractFileSystem):
         self.transactions = 0  # of all threads
         self.others_wrote = False  # while one of another thread was under way
         self._written = False  # through the handle: it holds the volume against other writers
-        self.turn = threading.RLock()
+        self.turn = _Turn(self._rest)
         _ALL[id(self)] = self  # its own hash is fsspec's
         self.open_files = 0
+        self._unfinished: weakref.WeakSet[Any] = weakref.WeakSet()  # they
         self._readers: Counter[int] = Counter()  # files being read, by the id of a handle that was written through
         self._reading = threading.Lock()  # held for moments only
         self._opened: Volume | None = volume if isinstance(volume, Volume) else None
@@ -155,13 +190,12 @@ class Publishing(AbstractFileSystem):
             if volume is not None:
                 self._readers[id(volume)] += 1
         if volume is None:
-            return self.look(lambda volume: volume.open.sync(inside, "rb", buffering=size))
+            return self.look(lambda volume: _reader(volume, inside, size, None))
         try:
-            file = volume.open.sync(inside, "rb", buffering=size)
+            return _reader(volume, inside, size, functools.partial(self._read, volume))
         except BaseException:
             self._read(volume)
             raise
-        return read_file(file, functools.partial(self._read, volume))
 
     def _read(self, volume: Volume) -> None:
         """A file that was read in this handle is closed."""
@@ -171,8 +205,7 @@ class Publishing(AbstractFileSystem):
                 return
             del self._readers[id(volume)]
         with self.turn:
-            if volume is self._opened and not (self.transactions or self.open_files or self._has_changes):
-                self._let_go()
+            pass  # at its end the handle is let go of, if nothing else wants it
 
     @in_turn
     def commit(self, message: str | None = None) -> ROVolume | None:
@@ -205,7 +238,7 @@ class Publishing(AbstractFileSystem):
         """Something was changed: publish it, unless more is to come."""
         if self.transactions and not self._intrans:
             self.others_wrote = True
-        if self._publishes and not (self._held_back or self.transactions or self.open_files):
+        if self._written and self._publishes and not (self._held_back or self.transactions or self.open_files):
             self.commit()
             self.others_wrote = False
             self._let_go()
@@ -215,10 +248,15 @@ class Publishing(AbstractFileSystem):
         """What was written and is in no version is gone, if this file system publishes by itself."""
         if self._publishes and not (self.open_files or self.transactions):
             self._let_go(wanted=False)
+        elif self._publishes and self._has_changes:
+            log.warning("a transaction is dropped while other threads write: what it removed or made stays so")
 
     @in_turn
     def writable(self) -> RWVolume:
-        """The handle, to write. One of a name that publishes by itself begins at the newest version."""
+        """The handle, to write, for as long as the turn lasts.
+
+        One of a name that publishes by itself begins at the newest version.
+        """
         if self._publishes and not self.open_files and not self._has_changes:
             self._let_go()
         volume = self.volume
@@ -227,12 +265,47 @@ class Publishing(AbstractFileSystem):
         self._written = True
         return volume
 
+    def begin(self, file: Any) -> None:
+        """A file is open for writing."""
+        self.open_files += 1
+        self._unfinished.add(file)
+
+    def end(self, file: Any) -> None:
+        """It is not any more."""
+        self.open_files -= 1
+        self._unfinished.discard(file)
+
+    def finish(self) -> None:
+        """The process ends: what was answered with success is published, and what was not closed is in no version."""
+        if not self.turn.taken_within(_LAST_SECONDS):
+            log.error("what was written to volume %s last may be in no version: a thread still publishes", self._given)
+            return
+        try:
+            for file in list(self._unfinished):
+                log.warning("%s was not closed, and is in no version", getattr(file, "path", "a file"))
+                file.discard()
+            if self._has_changes and self._publishes and (self.others_wrote or not self.transactions):
+                self.commit()
+        finally:
+            self.turn.__exit__()
+
+    def _rest(self) -> None:
+        """A turn ends: a handle that was written through, and holds nothing, is kept for nobody."""
+        busy = self.transactions or self.open_files or self._held_back
+        if self._publishes and self._written and not busy and not self._has_changes:
+            try:
+                self._let_go()
+            except Exception:
+                log.exception("volume %s could not be closed", self._given)
+
     def begin_afresh(self) -> None:
         """In a forked child: the thread that had the turn is not there any more, and the session is the parent's."""
-        self.turn = threading.RLock()
+        self.turn, self._reading = _Turn(self._rest), threading.Lock()
+        self._of_thread = threading.local()
         if isinstance(self._given, str):
             self._opened, self._written, self.open_files = None, False, 0
-            self._readers, self._reading = Counter(), threading.Lock()
+            self._readers, self._unfinished = Counter(), weakref.WeakSet()
+            self._held_back, self.transactions, self.others_wrote = 0, 0, False
 
     @property
     def _has_changes(self) -> bool:
@@ -261,5 +334,22 @@ def _begin_afresh() -> None:
         fs.begin_afresh()
 
 
+@atexit.register  # after that of `io`, and so called before it
+def _finish() -> None:
+    if any(fs.open_files for fs in list(_ALL.values())):
+        finalized = threading.Event()
+        later(finalized.set)  # files whose finalizer has closed them are on their way
+        finalized.wait(_LAST_SECONDS)
+    for fs in list(_ALL.values()):
+        try:
+            fs.finish()
+        except Exception:
+            log.exception("what was written to a volume last is in no version")
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_afresh)
+
+
+def _reader(volume: Volume, inside: str, size: int, closed: Callable[[], None] | None) -> ReadFile:
+    return ReadFile(volume.open.sync(inside, "rb", buffering=size), size, volume.stat.sync(inside).size, closed)

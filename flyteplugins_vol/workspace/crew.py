@@ -91,6 +91,10 @@ class Crew:
         with ThreadPoolExecutor(1 << 10, thread_name_prefix="seal", initializer=self._initializer) as pool:
             with self._lock:
                 self._fill(pool, work)
+                alone = not self._futures
+                self._active += alone
+            if alone:
+                return self._work(pool, work)
             done = 0
             while done < len(self._futures):  # a worker may have started others before it ended
                 worked |= self._futures[done].result()
@@ -99,8 +103,12 @@ class Crew:
 
     def _fill(self, pool: ThreadPoolExecutor, work: Callable[[], int]) -> None:
         while self._active < self.pace.size and not self._failed:
+            try:
+                future = pool.submit(self._work, pool, work)
+            except RuntimeError:  # the interpreter ends, and makes no threads any more: a last commit does without
+                return
+            self._futures.append(future)
             self._active += 1
-            self._futures.append(pool.submit(self._work, pool, work))
 
     def _work(self, pool: ThreadPoolExecutor, work: Callable[[], int]) -> bool:
         worked = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,25 @@ def test_the_first_error_is_raised_when_the_others_have_ended() -> None:
     with pytest.raises(StoreUnavailableError, match="as asked"):
         Crew(Pace(6)).run(work)
     assert len(done) == 39
+
+
+def test_where_no_thread_can_be_made_the_caller_does_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a commit while the interpreter ends."""
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refused)
+    left = iter(range(20))
+    threads: set[int] = set()
+
+    def work() -> int:
+        threads.add(threading.get_ident())
+        return PACK if next(left, None) is not None else 0
+
+    assert Crew(Pace(6)).run(work)
+    assert threads == {threading.get_ident()}
+    assert next(left, None) is None
 
 
 def test_memory_bounds_them(monkeypatch: pytest.MonkeyPatch) -> None:
