@@ -9,6 +9,7 @@ at the refs after its deletions, and restores.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta, timezone
@@ -16,7 +17,7 @@ from typing import Any
 
 from flyteplugins_vol.errors import ConflictError, DamageError, NewerFormatError, UsageError, VersionNotFoundError
 from flyteplugins_vol.history.copies import keep_copy, read_copy
-from flyteplugins_vol.history.record import Locator, VersionRecord, load_record
+from flyteplugins_vol.history.record import Locator, VersionRecord, load_record, parse_locator
 from flyteplugins_vol.history.refs import MAIN
 from flyteplugins_vol.history.roots import in_parallel
 from flyteplugins_vol.history.volumes import VolumeEntry, list_refs, list_versions
@@ -160,8 +161,26 @@ def _record(store: ObjectStore, locator: Locator) -> VersionRecord | str:
 
 
 def _lines(records: Iterable[VersionRecord], heads: Iterable[str]) -> set[str]:
-    """File names of all versions of this volume from which a ref can be reached, by any parent."""
-    parents = {record.locator.file: [parent.rpartition("/")[2] for parent in record.parents] for record in records}
+    """File names of all versions of this volume from which a ref can be reached, by any parent.
+
+    Where a parent is gone (it was pruned, or a copy of the volume has some versions only), nothing says which of the
+    older ones led there: then all do, but those with the number of one that does: they lost a race.
+    """
+    parents = {record.locator.file: _own_parents(record) for record in records}
+    found = _follow(heads, parents)
+    numbers = {_sequence(file) for file in found}
+    below = max((_sequence(file) for file in found - parents.keys()), default=0)
+    rest = sorted((file for file in parents if _sequence(file) < below), key=_sequence, reverse=True)
+    for number, files in itertools.groupby(rest, _sequence):
+        if number not in numbers:
+            more = _follow(files, parents)
+            numbers.update(map(_sequence, more))
+            found |= more
+    return found
+
+
+def _follow(heads: Iterable[str], parents: Mapping[str, list[str]]) -> set[str]:
+    """These versions and all that they came from, also the first ones that are gone."""
     found: set[str] = set()
     waiting = list(heads)
     while waiting:
@@ -170,6 +189,11 @@ def _lines(records: Iterable[VersionRecord], heads: Iterable[str]) -> set[str]:
             found.add(file)
             waiting += parents.get(file, [])
     return found
+
+
+def _own_parents(record: VersionRecord) -> list[str]:
+    """File names of the parents that are versions of the same volume."""
+    return [at.file for at in map(parse_locator, record.parents) if at.volume_id == record.volume_id]
 
 
 def _policy(policy: Retention, records: list[VersionRecord], now: datetime) -> Iterable[tuple[VersionRecord, str]]:

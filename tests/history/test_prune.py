@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -48,6 +49,35 @@ def copied(world: World, record: VersionRecord) -> bool:
 
 
 # -- policies ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_policy_keeps_the_same_also_behind_what_was_pruned_before(world: World) -> None:
+    """Parents in between are gone by then, and nothing else says who led to the newest."""
+    volume = world.open()
+    commits(world, volume, 40, hours=12)
+    policy = {"last": 2, "weekly": 3}
+    first = kept(world, volume, **policy)
+    assert first == [12, 26, 39, 40]
+    world.prune(volume, **policy)
+    world.store.pass_time(days=8)
+    for _ in range(2):
+        assert kept(world, volume, **policy) == first
+        world.prune(volume, **policy)
+    assert kept(world, volume, last=3) == [26, 39, 40]
+    world.check()
+
+
+def test_who_lost_a_race_is_known_also_behind_what_was_pruned(world: World) -> None:
+    volume = world.open()
+    _, second, third, fourth, _ = commits(world, volume, 5, days=1)
+    lost = replace(second, message="lost", writer="another")
+    assert world.store.create(lost.locator.key, lost.encode())
+    delete_version(world.store, fourth.locator)
+    world.store.pass_time(days=8)
+    plan = world.prune(volume, dry_run=True, last=10)
+    assert [record.message for record in plan.removed] == ["lost"]
+    delete_version(world.store, third.locator)
+    assert kept(world, volume, last=10) == [1, 2, 2, 5], "nothing says any more which of the two it was"
 
 
 def test_what_each_part_of_a_policy_keeps(world: World) -> None:
