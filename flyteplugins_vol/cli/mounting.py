@@ -14,8 +14,8 @@ from flyteplugins_vol.cli.options import Options
 from flyteplugins_vol.cli.output import Waiting, version_wire
 from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.errors import UsageError
-from flyteplugins_vol.history.tidy import WORKSPACES
 from flyteplugins_vol.io import ROVolume, RWVolume
+from flyteplugins_vol.io.mounting import workspace_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -101,10 +101,11 @@ def begin(options: Options, address: str, path: str | None, given: dict[str, Any
         volume, forked = writer_at(address, options.store, fork=fork)
     told = Waiting(options.output, volume.name)
     where = volume.mount.sync(None if path is None else os.path.abspath(path), progress=told, **mount)
-    if any(one.left.volume_id == volume.id for one in RWVolume.recoverable(given.get("meta_dir"))):
+    left = [one.left for one in RWVolume.recoverable(given.get("meta_dir"))]
+    if any((one.volume_id, one.store_url) == (volume.id, volume.store) for one in left):
         options.output.note("what a killed process wrote is in no version, and not here: `flytevol recover` has it")
     root = os.path.abspath(os.path.expanduser(given.get("meta_dir") or cache_root()))
-    kept = os.path.join(root, WORKSPACES, f"{volume.name}-{volume.id}")
+    kept = os.path.join(root, workspace_of(f"{volume.name}-{volume.id}", volume.store))
     return Mounted(options, volume, str(where), forked, not (read_only or no_commit), message, kept)
 
 

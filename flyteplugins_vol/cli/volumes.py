@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from typing import Any
 
@@ -26,6 +27,7 @@ from flyteplugins_vol.history.record import check_name, parse_locator
 from flyteplugins_vol.history.volumes import VolumeEntry, find_volumes, list_versions
 from flyteplugins_vol.human import count, local, shown, shown_text, size
 from flyteplugins_vol.io import ROVolume, Volume, VolumeInfo, hosts
+from flyteplugins_vol.io.mounting import workspace_of
 
 
 @click.command(short_help="Make an empty volume.")
@@ -188,7 +190,8 @@ def _how_it_ends(volume: VolumeEntry) -> str:
     """What to do about a volume that somebody writes to, when it is to be deleted."""
     from flyteplugins_vol.mount.live import live_mounts  # no other command here needs Linux
 
-    here = [mount for mount in live_mounts([cache_root()]) if mount.writable and mount.volume == str(volume)]
+    workspace = os.path.abspath(os.path.join(cache_root(), workspace_of(str(volume), volume.store_url)))
+    here = [mount for mount in live_mounts([cache_root()]) if mount.meta_dir == workspace]
     ends = f"`flytevol umount {shlex.quote(shown(here[0].path))}` ends that mount" if here else "wait for its end"
     return f"{ends}; --force deletes the volume all the same"
 

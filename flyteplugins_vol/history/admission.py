@@ -20,7 +20,7 @@ from flyteplugins_vol.errors import RefMovedError
 from flyteplugins_vol.history.commit import Progress
 from flyteplugins_vol.history.lease import Lease, LeaseKeeper
 from flyteplugins_vol.history.lease_note import LeaseNote
-from flyteplugins_vol.history.local import WorkspaceState
+from flyteplugins_vol.history.local import WorkspaceState, store_mark
 from flyteplugins_vol.history.record import Locator, parse_locator
 from flyteplugins_vol.history.refs import Ref, read_ref, ref_key
 from flyteplugins_vol.model import MountSpec
@@ -47,7 +47,7 @@ class Admission:
             Lease(
                 store, spec.volume_name, spec.volume_id, state.writer,
                 seconds=spec.lease_seconds, user=spec.author, fresh=not own and not resumed,
-                note=LeaseNote(os.path.join(spec.cache_dir, "leases"), spec.volume_id),
+                note=LeaseNote(os.path.join(spec.cache_dir, "leases"), f"{spec.volume_id}-{store_mark(store.url)}"),
             ),
             progress,
         )  # fmt: skip

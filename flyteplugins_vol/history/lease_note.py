@@ -23,9 +23,10 @@ class Released(NamedTuple):
 class LeaseNote:
     """A small file for one volume. Only a hint, so nothing here raises: the store is always asked by the tag."""
 
-    def __init__(self, directory: str, volume_id: str) -> None:
+    def __init__(self, directory: str, volume: str) -> None:
+        """``volume``: a name of it that no volume of another store has."""
         self._directory = directory
-        self._path = os.path.join(directory, f"{volume_id}.json")
+        self._path = os.path.join(directory, f"{volume}.json")
 
     def take(self) -> Released | None:
         """What was noted, once only."""

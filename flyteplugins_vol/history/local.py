@@ -10,6 +10,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from blake3 import blake3
+
 from flyteplugins_vol.errors import LocalDirectoryError
 from flyteplugins_vol.portable import make_workspace, private_directory, private_opener, sync_directory
 
@@ -38,6 +40,11 @@ def attempt_of(produced_by: Mapping[str, Any] | None) -> str | None:
     return json.dumps({name: produced_by[name] for name in _ATTEMPT if name in produced_by})
 
 
+def store_mark(store_url: str) -> str:
+    """Eight hex digits for a store: a volume and its copy in another one have the same name and id."""
+    return blake3(store_url.encode()).hexdigest()[:8]
+
+
 _ATTEMPT = ("sdk", "org", "project", "domain", "run", "action", "task", "attempt")
 _ASIDE = "~"  # before a number, at the end of a directory's name; no volume's name has it
 
@@ -51,14 +58,16 @@ class WorkspaceDirectory:
         make_workspace(path)
         private_directory(path, ours=False)
 
-    def load(self, volume_id: str) -> WorkspaceState | None:
-        """The state of an earlier process with the same volume, if it left one.
+    def load(self, volume_id: str, store_url: str) -> WorkspaceState | None:
+        """The state of an earlier process with the same volume of the same store, if it left one.
 
         Raises `LocalDirectoryError` for a state that is not ours to take up, nor to throw away.
         """
         state = self.state()
         if state is not None and state.volume_id != volume_id:
             raise self._strange(f"it belongs to volume {state.volume_id}")
+        if state is not None and state.store_url not in ("", store_url):  # of a copy: its packs are in that store alone
+            raise self._strange(f"it belongs to the volume's copy in {state.store_url}")
         return state
 
     def state(self) -> WorkspaceState | None:

@@ -113,7 +113,7 @@ def _left(spec: MountSpec, store: ObjectStore, directory: WorkspaceDirectory) ->
     Another attempt at a task begins where its input is: what the one before had half done is no part of that. Nor is
     what builds on a version that somebody else has gone on from, where the mount is of what came after.
     """
-    state = directory.load(spec.volume_id) if spec.resume else None
+    state = directory.load(spec.volume_id, spec.store_url) if spec.resume else None
     if state is None:
         return None
     attempt = attempt_of(spec.produced_by)

@@ -14,6 +14,8 @@ from typing import Any
 from flyteplugins_vol.config import author, cache_root, high_throughput, lease_seconds
 from flyteplugins_vol.errors import NotMountedError, UnknownSchemeError, UsageError
 from flyteplugins_vol.history.lease_wait import LeaseWait
+from flyteplugins_vol.history.local import store_mark
+from flyteplugins_vol.history.tidy import WORKSPACES
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount import termination
 from flyteplugins_vol.mount.client import MountClient
@@ -81,7 +83,7 @@ class MountOptions:
         read_only = self.is_read_only or not writable
         own = f"{volume_name}-{volume_id}"
         # A writer comes back to its workspace; read-only mounts of one version live side by side.
-        meta = os.path.join("mounts", f"{own}-{uuid.uuid4().hex[:8]}") if read_only else os.path.join("workspaces", own)
+        meta = os.path.join("mounts", f"{own}-{uuid.uuid4().hex[:8]}") if read_only else workspace_of(own, store_url)
         return MountSpec(
             volume_id=volume_id,
             volume_name=volume_name,
@@ -114,6 +116,11 @@ class MountOptions:
             lease_seconds=lease_seconds(),
             high_throughput=high_throughput(),
         )
+
+
+def workspace_of(volume: str, store_url: str) -> str:
+    """Below a cache root, the directory of a writer's workspace; ``volume``: its name and id."""
+    return os.path.join(WORKSPACES, f"{volume}-{store_mark(store_url)}")
 
 
 def publish_when_terminated() -> None:

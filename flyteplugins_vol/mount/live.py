@@ -30,8 +30,7 @@ class LiveMount:
     @property
     def volume(self) -> str:
         """Name and id of its volume."""
-        own = os.path.basename(self.meta_dir)
-        return own if self.writable else own.rpartition("-")[0]
+        return os.path.basename(self.meta_dir).rpartition("-")[0]
 
     @property
     def writable(self) -> bool:

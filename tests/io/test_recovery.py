@@ -16,6 +16,7 @@ import pytest
 from flyteplugins_vol.errors import LocalDirectoryError, RefMovedError, VolumeBusyError
 from flyteplugins_vol.history.local import WorkspaceDirectory, WorkspaceState
 from flyteplugins_vol.io import RWVolume, Volume
+from flyteplugins_vol.io.mounting import workspace_of
 from flyteplugins_vol.io.recovery import Recoverable
 from flyteplugins_vol.mount.workspace_lock import looking_at
 from tests.io.conftest import World
@@ -247,16 +248,16 @@ def test_looking_disturbs_nobody(world: World) -> None:
     """A listing holds the lock for a moment: who opens the workspace just then waits for that and is not refused."""
     volume = world.new("line")
     volume.write_bytes.sync("a", b"1")
+    directory = world.path("cache") / workspace_of(f"line-{volume.id}", world.store)
     code = f"""
 import sys
 from flyteplugins_vol.mount.workspace_lock import looking_at
-with looking_at({str(world.path("cache/workspaces") / f"line-{volume.id}")!r}) as free:
+with looking_at({str(directory)!r}) as free:
     print(free, flush=True)
     sys.stdin.read()
 """
     volume.commit.sync()
     volume.close.sync()
-    directory = world.path("cache/workspaces") / f"line-{volume.id}"
     directory.mkdir(parents=True, exist_ok=True)
     with subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, text=True) as looker:
         assert looker.stdout is not None
