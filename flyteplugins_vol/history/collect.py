@@ -64,6 +64,7 @@ ABANDONED = timedelta(days=90)
 workspace wrote, and that workspace may be resumed yet."""
 
 _LONGEST = 20 * 3600.0  # seconds from the listing of records to the last deletion
+_MANY_LISTS = 50  # in force: from here on deletions make no more of them, so that no more than 100 are ever needed
 _AT_ONCE = 64  # deletions between two looks at whether this is still the last collection that began
 _KINDS = ("index/", "packs/")  # the order of deletion
 _CONTAINER = re.compile(r"(?:index|packs)/([0-9a-f]{2})/\1[0-9a-f]{62}")  # anything else is none of ours
@@ -164,7 +165,8 @@ def collect(
             guard = _Guard(store, marks, clock, start)
             _delete(store, doomed, guard, tell)
             left = dead.keys() - {info.key for info in doomed}
-            marks, keep, ages, listed = _mark(store, marks, keep, ages, left, found.now, grace)
+            gone = {info.key for info in doomed}
+            marks, keep, ages, listed = _mark(store, marks, keep, ages, left, gone, found.now, grace)
             if not (left & found.known) - listed:  # else they are needed once more, to know by
                 _forget_copies(store, found, _Guard(store, marks, clock, start))
     gone = {info.key for info in doomed}
@@ -282,6 +284,10 @@ class _Guard:
         there = read_marks(self._store)
         if there is None or there.run != self._marks.run:
             raise _other(self._store)
+        self.check_time()
+
+    def check_time(self) -> None:
+        """Without a look at the store: before each deletion, since a machine may sleep between any two."""
         if not 0 <= self._clock() - self._start < _LONGEST:
             raise StoreUnavailableError(
                 "this collection took too long, and deletes no more by what it saw", hint="collect again"
@@ -290,11 +296,16 @@ class _Guard:
 
 def _delete(store: ObjectStore, doomed: list[ObjectInfo], guard: _Guard, tell: Progress) -> None:
     """Index objects first: whoever reads a version that was deleted finds out at once."""
+
+    def delete(info: ObjectInfo) -> None:
+        guard.check_time()
+        store.delete(info.key)
+
     ordered = [info for kind in _KINDS for info in doomed if info.key.startswith(kind)]
     done = 0
     for some in _batches(ordered):
         guard.check()
-        in_parallel(lambda info: store.delete(info.key), some)
+        in_parallel(delete, some)
         done += len(some)
         tell({"phase": "deleting", "done": done, "total": len(ordered)})
 
@@ -307,17 +318,22 @@ def _forget_copies(store: ObjectStore, found: _Found, guard: _Guard) -> None:
 
 def _mark(
     store: ObjectStore, marks: Marks, keep: list[str], ages: Mapping[str, datetime], left: Iterable[str],
-    now: datetime, grace: timedelta,
+    gone: Iterable[str], now: datetime, grace: timedelta,
 ) -> tuple[Marks, list[str], Mapping[str, datetime], frozenset[str]]:  # fmt: skip
-    """Write down what is dead and still there, unless that was done a moment ago; drop the lists that are done with."""
+    """Write down what is dead and still there, unless that was done a moment ago; drop the lists that are done with.
+
+    What is ``gone`` is written down as well, to be in force for another day: a collection that was stopped in the midst
+    of its deletions may go on for so long, and a copy of a version must not bring such a name back meanwhile.
+    """
     last = read_list(store, keep[-1]) if keep else None
     listed = last if last is not None else frozenset[str]()
     wanted = sorted(left, key=lambda key: (key not in listed, key))[:MOST]  # what waits already goes first
     recent = bool(keep) and ages[list_key(keep[-1])] > now - grace / 8
-    if wanted and not set(wanted) <= listed and not recent:
-        keep, listed = [*keep, create_list(store, wanted)], frozenset(wanted)
+    deleted = sorted(gone)[: MOST - len(wanted)] if len(keep) < _MANY_LISTS else []
+    if deleted or (wanted and not set(wanted) <= listed and not recent):
+        keep, listed = [*keep, create_list(store, [*wanted, *deleted])], frozenset(wanted)
         ages = {info.key: info.modified for info in store.list("gc/")}
-    elif not wanted:
+    elif not wanted and (not keep or ages[list_key(keep[-1])] <= now - LEAST_GRACE):
         keep = []
     if tuple(keep) != marks.lists:
         written = write_marks(store, keep, marks)

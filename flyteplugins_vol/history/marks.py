@@ -99,7 +99,21 @@ def read_marked(store: ObjectStore) -> tuple[Marks | None, frozenset[str]]:
         keys = read_list(store, marks.lists[-1]) if marks is not None and marks.lists else frozenset[str]()
         if keys is not None:
             return marks, keys
-    raise StoreUnavailableError(f"{store.url}/{KEY} names lists that are not there", hint="try again in a minute")
+    raise _withdrawn(store)
+
+
+def read_all_marked(store: ObjectStore) -> tuple[Marks | None, frozenset[str]]:
+    """The marks, and the keys of all containers in any list in force, of one moment. Raises as `read_marks`.
+
+    What is in an older list alone may have been deleted already, and one that does so may still be at work. No writer
+    cares, since all that it creates has a new name; but a copy gives names again.
+    """
+    for _ in range(_TRIES):
+        marks = read_marks(store)
+        lists = [read_list(store, name) for name in marks.lists] if marks is not None else []
+        if None not in lists:
+            return marks, frozenset[str]().union(*(keys for keys in lists if keys is not None))
+    raise _withdrawn(store)
 
 
 def list_key(name: str) -> str:
@@ -108,6 +122,10 @@ def list_key(name: str) -> str:
 
 
 _KINDS = {"packs": PACK, "index": INDEX}
+
+
+def _withdrawn(store: ObjectStore) -> StoreUnavailableError:
+    return StoreUnavailableError(f"{store.url}/{KEY} names lists that are not there", hint="try again in a minute")
 
 
 def _encode(kind: Kind, body: dict[str, Any]) -> bytes:

@@ -113,6 +113,7 @@ def test_what_a_version_has_named_does_not_wait_so_long(world: World, every: int
         world.store.restart()
         world.collect(abandoned=ABANDONED)
         world.store.pass_time(days=every)
+    world.collect(abandoned=ABANDONED)  # what was deleted last is in a list for another day
     assert len(world.objects("packs/")) == 1
     assert world.objects("gc/") == {KEY}
     assert not world.objects(f"volumes/test-{volume.spec.volume_id}/deleted/")

@@ -9,7 +9,8 @@ import pytest
 from flyteplugins_vol.errors import ConflictError, StoreUnavailableError
 from flyteplugins_vol.history import collect as collect_module
 from flyteplugins_vol.history.collect import WEEK, collect
-from flyteplugins_vol.history.marks import read_marks, write_marks
+from flyteplugins_vol.history.marks import KEY, read_all_marked, read_marks, write_marks
+from flyteplugins_vol.store.wrapper import Wrapper
 from tests.history.garbage import NOTHING, ripe
 from tests.history.world import World
 
@@ -56,6 +57,67 @@ def test_only_the_collection_that_began_last_deletes(world: World) -> None:
         world.check()
         assert world.collect().marked == NOTHING
     assert conflicts > 10
+
+
+def test_what_was_deleted_stays_marked_for_a_day(world: World) -> None:
+    """Whoever would create it again under its name, as a copy does, finds it there while deletions may go on."""
+    ripe(world)
+    before = world.objects("packs/") | world.objects("index/")
+    assert world.collect().deleted.objects >= 1
+    gone = before - (world.objects("packs/") | world.objects("index/"))
+    for hours in (0, 12, 11):
+        world.store.pass_time(hours=hours)
+        world.collect()
+        assert gone <= read_all_marked(world.store)[1]
+    world.store.pass_time(hours=2)
+    world.collect()
+    assert read_all_marked(world.store)[1] == frozenset()
+    world.store.pass_time(days=2)
+    world.collect()
+    assert world.objects("gc/") == {KEY}
+
+
+def test_deletions_day_after_day_need_few_lists(world: World) -> None:
+    volume = world.open()
+    most = 0
+    for _ in range(80):
+        world.write(volume, b"a")
+        volume.commit("again")
+        world.prune(volume, last=1)
+        world.store.pass_time(days=1)
+        world.collect()
+        marks = read_marks(world.store)
+        most = max(most, len(marks.lists) if marks else 0)
+    assert 1 < most <= 20
+    assert len(world.objects("packs/")) <= 30
+    world.check()
+
+
+def test_one_that_slept_between_two_deletions_goes_on_with_none(world: World) -> None:
+    volume = world.open()
+    for number in range(60):
+        world.write(volume, b"a")
+        volume.commit(f"{number}")
+    world.prune(volume, last=1)
+    world.store.pass_time(days=8)
+    world.collect()
+    world.store.pass_time(days=8)
+    before = world.objects("index/")
+    deletes = 0
+
+    class Sleepy(Wrapper):
+        def delete(self, key: str) -> None:
+            nonlocal deletes
+            deletes += 1
+            if deletes == 5:
+                world.store.pass_time(hours=21)
+            super().delete(key)
+
+    with pytest.raises(StoreUnavailableError, match="too long"):
+        collect(Sleepy(world.store), scratch=str(world.root), abandoned=WEEK, clock=lambda: world.store.now.timestamp())
+    assert deletes <= 5 + 16, "what was on its way by then"
+    assert len(before - world.objects("index/")) < 40
+    world.check()
 
 
 def test_one_that_is_not_the_last_any_more_stops_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
