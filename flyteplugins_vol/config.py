@@ -35,6 +35,16 @@ def new_encryption_secret(environ: Mapping[str, str] | None = None) -> str | Non
     return env.get(NEW_ENCRYPTION_VARIABLE) or None
 
 
+COPY_ENCRYPTION_VARIABLE = "FLYTE_VOL_COPY_ENCRYPTION_KEY"
+"""The secret of the store that `flytevol copy` writes to, where it is another; empty: that store is not encrypted."""
+
+
+def copy_encryption_secret(environ: Mapping[str, str] | None = None) -> str | None:
+    """What `COPY_ENCRYPTION_VARIABLE` says; None if it is not set."""
+    env = os.environ if environ is None else environ
+    return env.get(COPY_ENCRYPTION_VARIABLE)
+
+
 @dataclass(frozen=True)
 class StoreOptions:
     """How to reach a store; equal options reach it equally. Its repr shows no value of ``config``.

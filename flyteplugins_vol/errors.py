@@ -26,6 +26,9 @@
     ├── ConflictError               somebody else was there first
     │   ├── VolumeBusyError         the volume is mounted read-write elsewhere
     │   ├── TagExistsError          the tag names another version already
+    │   ├── VolumeExistsError       another volume has that name there
+    │   ├── DivergedError           the copy in the other store has gone on by itself
+    │   ├── CollectedError          what a copy needs is being collected as garbage in the other store
     │   ├── LeaseLostError          somebody else writes to the volume by now: this writer was paused or cut off
     │   └── RefMovedError           the ref no longer names the version that this commit builds on
     ├── DamageError                 stored bytes are not what was written
@@ -161,6 +164,18 @@ class VolumeBusyError(ConflictError):
 
 class TagExistsError(ConflictError):
     kind = "tag-exists"
+
+
+class VolumeExistsError(ConflictError):
+    kind = "volume-exists"
+
+
+class DivergedError(ConflictError):
+    kind = "diverged"
+
+
+class CollectedError(ConflictError):
+    kind = "collected"
 
 
 class LeaseLostError(ConflictError):

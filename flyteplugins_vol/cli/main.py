@@ -24,6 +24,7 @@ COMMANDS = {
     "log": f"{_HERE}.volumes:log",
     "diff": f"{_HERE}.diff:diff",
     "fork": f"{_HERE}.volumes:fork",
+    "copy": f"{_HERE}.copy:copy",
     "tag": f"{_HERE}.tag:tag",
     "verify": f"{_HERE}.verify:verify",
     "du": f"{_HERE}.du:du",
@@ -53,7 +54,10 @@ COMMANDS = {
 }
 
 _SECTIONS = (
-    ("Volumes", ("new", "list", "delete", "log", "diff", "fork", "tag", "verify", "du", "prune", "gc", "rekey")),
+    (
+        "Volumes",
+        ("new", "list", "delete", "log", "diff", "fork", "copy", "tag", "verify", "du", "prune", "gc", "rekey"),
+    ),
     ("Files", ("ls", "tree", "cat", "stat", "get", "put", "cp", "rm", "explore")),
     ("Mounts", ("mount", "umount", "exec", "commit", "refresh", "status", "recover", "warmup")),
     ("This machine", ("doctor", "bench", "completion")),

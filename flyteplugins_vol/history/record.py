@@ -144,7 +144,7 @@ class VersionRecord:
             "software": self.software or _software(),
             "volume": {"name": self.volume_name, "id": self.volume_id},
             "sequence": self.sequence,
-            "parents": [parent.removeprefix(self.store_url + "/") for parent in self.parents],
+            "parents": [_relative(parent, self.store_url) for parent in self.parents],
             "created": self.created,
             "message": self.message,
             "author": self.author,
@@ -319,6 +319,12 @@ def _check_map(index: IndexMap) -> None:
 
 def _parent(text: str, store_url: str) -> str:
     return str(parse_locator(text if "://" in text else f"{store_url}/{text}"))
+
+
+def _relative(parent: str, store_url: str) -> str:
+    """As a record has it: a store may be below another one, whose URL the locator begins with as well."""
+    rest = parent.removeprefix(f"{store_url}/")
+    return rest if rest.startswith("volumes/") else parent
 
 
 def _count(value: Any) -> int:

@@ -19,13 +19,16 @@ class RollingIndex:
         self._store = store
         self._there: IndexMap | None = None
 
-    def show(self, index: IndexMap) -> bool:
-        """Make the file that of a version. False: it is that already. Raises as `checkout_segments`, and OSError."""
+    def show(self, index: IndexMap, store: ObjectStore | None = None) -> bool:
+        """Make the file that of a version. False: it is that already. Raises as `checkout_segments`, and OSError.
+
+        ``store``: where that version is, if not where the others are: names of index objects mean the same in all.
+        """
         if index == self._there:
             return False
         if index.size > free_bytes(os.path.dirname(self.path)):
             raise OSError(errno.ENOSPC, f"no room for an index of {index.size} bytes", self.path)
         before, self._there = self._there, None  # after an error it is neither
-        change_checkout(self._store, before, index, self.path)
+        change_checkout(store or self._store, before, index, self.path)
         self._there = index
         return True

@@ -53,7 +53,7 @@ def set_tag(store: ObjectStore, locator: Locator, name: str, *, force: bool = Fa
             hint="flytevol tag --list shows what it names now",
         )
     if store.get(locator.key) is None:
-        _take_back(store, volume, key, there, tag)
+        take_back(store, volume, key, there, tag)
         raise VersionNotFoundError(
             f"version {locator} was deleted while it was given the tag {name!r}",
             hint="the tag was taken back; tag another version",
@@ -73,7 +73,7 @@ def delete_tag(store: ObjectStore, volume: VolumeEntry, name: str) -> None:
     store.delete(key)
 
 
-def _take_back(store: ObjectStore, volume: VolumeEntry, key: str, before: Ref | None, tag: str) -> None:
+def take_back(store: ObjectStore, volume: VolumeEntry, key: str, before: Ref | None, tag: str) -> None:
     """Let the ref be what it was, if it still is what we wrote and that version was not deleted meanwhile as well."""
     now: str | None = tag
     if before is not None:

@@ -23,8 +23,8 @@ from flyteplugins_vol.index.check import check_completely
 from flyteplugins_vol.index.database import IndexDatabase
 from flyteplugins_vol.index.owners import blocks_by_pack, owners, paths
 from flyteplugins_vol.store.base import ObjectStore
-from flyteplugins_vol.store.cipher import STORED_CHUNK, TRAILER_SIZE, chunks
-from flyteplugins_vol.store.container import PACK, Entry, count_of, decode, object_key, parse_footer, tail_size
+from flyteplugins_vol.store.cipher import sealed_size
+from flyteplugins_vol.store.container import PACK, Entry, decode, object_key, read_footer, whole_size
 from flyteplugins_vol.store.daemonpool import DaemonPool
 
 Progress = Callable[[Mapping[str, Any]], None]
@@ -33,7 +33,6 @@ _LOOKERS = 16  # footers at once
 _READERS = 4  # packs read at once, each with one span and one block in memory
 _SPAN = 8 << 20
 _GAP = 1 << 20  # bytes of blocks of other versions that are read along rather than asked around
-_TAIL = 16 << 10  # the footer of 370 blocks
 _MANY = 2000  # packs from which on one listing of all is cheaper: a page of it has 1,000
 _TRIES = 3  # at a block that is not what it should be: it may have been altered on its way
 
@@ -156,10 +155,10 @@ class _Look:
         name, size, rows = pack
         key = object_key(PACK, name)
         listed = self._listed.get(key) if self._listed is not None else None
-        if listed in (size, chunks(size) * STORED_CHUNK + TRAILER_SIZE):  # as it is, or encrypted
+        if listed in (size, sealed_size(size)):  # as it is, or encrypted
             return _Findings(key)
         found = _Findings(key)
-        entries = self._footer(key, name, size, found)
+        entries = self._footer(name, size, found)
         if found.whole:
             found.blocks = {row.id: found.whole for row in rows}
             return found
@@ -174,24 +173,21 @@ class _Look:
         name, size, rows = pack
         key = object_key(PACK, name)
         found = _Findings(key)
-        self._footer(key, name, size, found)
+        self._footer(name, size, found)
         for span in _spans(rows):
             self._read(key, span, found)
         return found
 
-    def _footer(self, key: str, name: str, size: int, found: _Findings) -> dict[int, Entry]:
+    def _footer(self, name: str, size: int, found: _Findings) -> dict[int, Entry]:
         try:
-            tail = self._store.get_tail(key, _TAIL)
-            if tail is not None and (need := tail_size(count_of(PACK, tail))) > len(tail):
-                tail = self._store.get_tail(key, need)
-            if tail is None:
-                found.whole = "it is missing"
-                return {}
-            entries = parse_footer(PACK, name, tail)
+            entries = read_footer(self._store, PACK, name)
         except DamageError as error:
             found.whole = error.message
             return {}
-        if not entries or entries[-1].offset + entries[-1].stored + tail_size(len(entries)) != size:
+        if entries is None:
+            found.whole = "it is missing"
+            return {}
+        if whole_size(entries) != size:
             found.whole = f"it has not the {size:,} bytes that the index says"
         return {entry.offset: entry for entry in entries}
 

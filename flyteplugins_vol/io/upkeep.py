@@ -56,7 +56,7 @@ class Upkeep:
         """
         if self._record is None:
             raise NothingCommittedError("there is no version yet to verify", hint="commit first")
-        with self._opened() as store, _scratch() as directory:
+        with self._opened() as store, local_scratch() as directory:
             return verify(store, self._record.locator, deep=deep, scratch=directory, progress=progress)
 
     @dual
@@ -111,7 +111,7 @@ class Upkeep:
         """
         url = parse_store_url(hosts.store_url(store)).text
         options = hosts.store_options(url, with_secret(url, store_options, encryption))
-        with open_store(url, options) as opened, _scratch() as directory:
+        with open_store(url, options) as opened, local_scratch() as directory:
             return collect(
                 opened, grace=grace, abandoned=abandoned, dry_run=dry_run, scratch=directory, progress=progress
             )
@@ -121,8 +121,8 @@ class Upkeep:
 
 
 @contextmanager
-def _scratch() -> Generator[str]:
-    """`scratch`, and its disk's errors as ours: nothing else here touches local files."""
+def local_scratch() -> Generator[str]:
+    """`scratch`, and its disk's errors as ours: for what touches no other local files."""
     directory = os.path.join(cache_root(), "scratch")
     try:
         yield scratch()

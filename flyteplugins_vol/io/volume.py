@@ -15,6 +15,7 @@ from flyteplugins_vol.history.record import Locator, VersionRecord, check_name, 
 from flyteplugins_vol.history.refs import read_ref, ref_key
 from flyteplugins_vol.io import hosts
 from flyteplugins_vol.io.comparing import Comparing
+from flyteplugins_vol.io.copying import Copying
 from flyteplugins_vol.io.dual import dual, dual_class
 from flyteplugins_vol.io.encryption import KeySource, with_secret
 from flyteplugins_vol.io.facts import new_id
@@ -33,7 +34,7 @@ from flyteplugins_vol.store.open import open_store
 from flyteplugins_vol.store.url import parse_store_url
 
 
-class Volume(ReadFiles, Listing, Past, Comparing, Tagging, Upkeep, Mountable):
+class Volume(ReadFiles, Listing, Past, Comparing, Tagging, Copying, Upkeep, Mountable):
     """A durable, versioned file system on object storage. Make one with `new`, `from_locator` or `from_name`."""
 
     writable: ClassVar[bool]

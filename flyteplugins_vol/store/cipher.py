@@ -132,6 +132,11 @@ def chunks(size: int) -> int:
     return -(-size // CHUNK)
 
 
+def sealed_size(size: int) -> int:
+    """Bytes that are stored of a container of so many plain bytes."""
+    return chunks(size) * STORED_CHUNK + TRAILER_SIZE
+
+
 def aead() -> Callable[[bytes], Any]:
     """AES-256-GCM. Raises `SetupError` without the package that has it."""
     try:

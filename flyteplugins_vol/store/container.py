@@ -47,6 +47,7 @@ TRAILER_SIZE = _TRAILER.size
 
 _UPGRADE = "install a newer release of flyteplugins-vol"
 _WORTH_IT = 0.95  # a block that zstd does not shrink by 5 % stays plain: reading it then costs no CPU
+_TAIL = 16 << 10  # the footer of 370 entries
 _local = threading.local()
 
 
@@ -137,6 +138,42 @@ def renewed(kind: bytes, name: str, data: bytes) -> Container:
         decode(entry, stored)
         bodies.append((entry.hash, entry.size, entry.codec, stored))
     return build(kind, bodies)
+
+
+def check_whole(kind: bytes, name: str, data: Data) -> None:
+    """Look at every byte of a container: header, footer against its name, each entry against its hash.
+
+    Raises `DamageError`, `NewerFormatError`.
+    """
+    entries = parse_footer(kind, name, data)
+    if bytes(data[:HEADER_SIZE]) != _HEADER.pack(_HEAD_MAGIC, kind, VERSION):
+        raise _damaged(kind, name, "it does not begin as one")
+    if whole_size(entries) != len(data):
+        raise _damaged(kind, name, f"it has {len(data):,} bytes, and its footer is of {whole_size(entries):,}")
+    view = memoryview(data)
+    for entry in entries:
+        try:
+            decode(entry, view[entry.offset : entry.offset + entry.stored])
+        except DamageError as error:
+            raise _damaged(kind, name, error.message) from error
+
+
+def whole_size(entries: Sequence[Entry]) -> int:
+    """Bytes of the container that has these entries, all of them."""
+    bodies = entries[-1].offset + entries[-1].stored if entries else HEADER_SIZE
+    return bodies + tail_size(len(entries))
+
+
+def read_footer(store: ObjectStore, kind: bytes, name: str) -> tuple[Entry, ...] | None:
+    """Entries of a container, from its end; None: absent. One GET, or two if there are more than 370.
+
+    Raises `DamageError`, `NewerFormatError`, `StoreError`.
+    """
+    key = object_key(kind, name)
+    tail = store.get_tail(key, _TAIL)
+    if tail is not None and (need := tail_size(count_of(kind, tail))) > len(tail):
+        tail = store.get_tail(key, need)
+    return None if tail is None else parse_footer(kind, name, tail)
 
 
 def count_of(kind: bytes, tail: bytes) -> int:

@@ -11,6 +11,7 @@ import pytest
 from flyteplugins_vol.store.faulty import Faulty
 from flyteplugins_vol.store.memory import MemoryStore
 from tests.driven import Driven
+from tests.history.copies import Origin
 from tests.history.lending import Lending
 from tests.history.world import World
 
@@ -37,3 +38,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 @pytest.fixture
 def lending() -> Lending:
     return Lending()
+
+
+@pytest.fixture
+def origin(world: World) -> Iterator[Origin]:
+    made = Origin(world)
+    yield made
+    made.volume.close()
