@@ -68,6 +68,7 @@ def test_commands(world: World, system: str) -> None:
     code = """
         import contextlib
         import io
+        import os
         from flyteplugins_vol.cli.main import COMMANDS, run
 
         LINES = '''
@@ -94,6 +95,7 @@ def test_commands(world: World, system: str) -> None:
             if line.strip():
                 code = run(line.split())
                 assert code == 0, line
+        assert run(["copy", "data", "--history", "--to", os.path.abspath("elsewhere")]) == 0
         assert run(["explore", "data"]) == 2, "no terminal"
         for line in ("mount data mnt", "exec data -- true"):
             err = io.StringIO()
