@@ -25,11 +25,11 @@ from flyteplugins_vol.errors import (
     StoreUnavailableError,
 )
 from flyteplugins_vol.history.asking import insist
-from flyteplugins_vol.workspace.crew import LEAST as PACKS_AT_ONCE
 from flyteplugins_vol.history.roots import in_parallel
 from flyteplugins_vol.store.base import Data, ObjectStore
 from flyteplugins_vol.store.container import INDEX, PACK, check_whole, object_key, read_footer, whole_size
 from flyteplugins_vol.store.daemonpool import DaemonPool
+from flyteplugins_vol.workspace.crew import LEAST as PACKS_AT_ONCE
 
 Progress = Callable[[Mapping[str, Any]], None]
 
