@@ -10,6 +10,7 @@
     │   ├── NothingCommittedError   there is no version yet to fork or to name
     │   ├── WritableMountError      this can be done with a read-only mount alone
     │   ├── OtherVolumeError        the version is one of another volume
+    │   ├── OtherStoreError         the version is in another store
     │   ├── EncryptionKeyError      the secret of an encrypted store is missing, or another, or not called for
     │   └── HandleClosedError       the handle was finalized or abandoned
     ├── SetupError                  this machine is not ready: repair it
@@ -100,6 +101,10 @@ class WritableMountError(UsageError):
 
 class OtherVolumeError(UsageError):
     kind = "other-volume"
+
+
+class OtherStoreError(UsageError):
+    kind = "other-store"
 
 
 class EncryptionKeyError(UsageError):

@@ -26,6 +26,7 @@ COMMANDS = {
     "fork": f"{_HERE}.volumes:fork",
     "copy": f"{_HERE}.copy:copy",
     "tag": f"{_HERE}.tag:tag",
+    "restore": f"{_HERE}.restore:restore",
     "verify": f"{_HERE}.verify:verify",
     "du": f"{_HERE}.du:du",
     "prune": f"{_HERE}.prune:prune",
@@ -58,7 +59,7 @@ _SECTIONS = (
         "Volumes",
         ("new", "list", "delete", "log", "diff", "fork", "copy", "tag", "verify", "du", "prune", "gc", "rekey"),
     ),
-    ("Files", ("ls", "tree", "cat", "stat", "get", "put", "cp", "rm", "explore")),
+    ("Files", ("ls", "tree", "cat", "stat", "get", "put", "cp", "rm", "restore", "explore")),
     ("Mounts", ("mount", "umount", "exec", "commit", "refresh", "status", "recover", "warmup")),
     ("This machine", ("doctor", "bench", "completion")),
 )

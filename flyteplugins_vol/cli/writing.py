@@ -25,7 +25,8 @@ from flyteplugins_vol.io import RWVolume
 F = TypeVar("F", bound=Callable[..., None])
 
 
-def _publishing(command: F) -> F:
+def publishing(command: F) -> F:
+    """Give a command the options ``--message`` and ``--fork``."""
     command = click.option("-m", "--message", help="Message of the new version.")(command)
     return click.option("--fork", metavar="NAME", help="Leave the volume as it is: make a fork of this name.")(command)
 
@@ -35,7 +36,7 @@ def _publishing(command: F) -> F:
 @click.argument("sources", nargs=-1, required=True, type=click.Path(allow_dash=True))
 @click.argument("dest", shell_complete=volume_paths)
 @click.option("-f", "--force", is_flag=True, help="Replace files that exist.")
-@_publishing
+@publishing
 @common
 def put(
     options: Options, volume: str, sources: tuple[str, ...], dest: str, force: bool, message: str | None,
@@ -64,7 +65,7 @@ def put(
                 f"{shown(source)} is a {kind(os.stat(source).st_mode)}: only files and directories can be put",
                 hint=f"what comes out of it can: {command}",
             )
-    with _writer(options, volume, fork) as (writer, publish):
+    with opened_writer(options, volume, fork) as (writer, publish):
         targets = _targets(writer, sources, dest)
         with (
             options.output.progress("putting", _total(sources)) as bar,
@@ -87,7 +88,7 @@ def put(
 @click.argument("dest", shell_complete=volume_paths)
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Copy directories with all below.")
 @click.option("-f", "--force", is_flag=True, help="Replace files that exist.")
-@_publishing
+@publishing
 @common
 def cp(
     options: Options, volume: str, source: str, dest: str, recursive: bool, force: bool, message: str | None,
@@ -99,7 +100,7 @@ def cp(
     flytevol cp data config.yaml config.old.yaml
     flytevol cp data -r images backup/
     """
-    with _writer(options, volume, fork) as (writer, publish):
+    with opened_writer(options, volume, fork) as (writer, publish):
         writer.copy.sync(path_in(writer, source), dest, recursive=recursive, force=force)
         publish(message)
 
@@ -109,7 +110,7 @@ def cp(
 @click.argument("paths", nargs=-1, required=True, shell_complete=volume_paths)
 @click.option("-r", "-R", "--recursive", is_flag=True, help="Remove directories with all below.")
 @click.option("-f", "--force", is_flag=True, help="What is not there is no error.")
-@_publishing
+@publishing
 @common
 def rm(
     options: Options, volume: str, paths: tuple[str, ...], recursive: bool, force: bool, message: str | None,
@@ -121,7 +122,7 @@ def rm(
     flytevol rm data old.csv
     flytevol rm data -r tmp cache -m "tidy up"
     """
-    with _writer(options, volume, fork) as (writer, publish):
+    with opened_writer(options, volume, fork) as (writer, publish):
         for path in paths:
             try:
                 writer.remove.sync(path_in(writer, path), recursive=recursive)
@@ -132,7 +133,7 @@ def rm(
 
 
 @contextmanager
-def _writer(
+def opened_writer(
     options: Options, address: str, fork: str | None
 ) -> Generator[tuple[RWVolume, Callable[..., None]], None, None]:
     """A volume to write to, and the function that publishes. Whatever is raised before, nothing is published."""

@@ -6,7 +6,8 @@ import errno
 import os
 import shutil
 import tempfile
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 
 from flyteplugins_vol.errors import LocalDirectoryError
 from flyteplugins_vol.history.record import VersionRecord
@@ -44,6 +45,22 @@ class IndexCache:
                 check_published(made)
                 self._enter(made, path, segments)
         return path, segments
+
+    @contextmanager
+    def held(
+        self, store: ObjectStore, record: VersionRecord, near: VersionRecord | None = None
+    ) -> Generator[str]:  # fmt: skip
+        """Path of the version's index, as `checkout` has it, that stays inside, however many others come."""
+        path, _ = self.checkout(store, record, near)
+        with tempfile.TemporaryDirectory(dir=self._root, prefix="new-") as room:
+            own = os.path.join(room, "index.db")
+            try:
+                os.link(path, own)
+            except FileNotFoundError:  # another process has trimmed in this moment
+                os.link(self.checkout(store, record, near)[0], own)
+            except OSError:  # a file system without hard links
+                copy_file(path, own)
+            yield own
 
     def _changed(
         self, store: ObjectStore, near: VersionRecord, record: VersionRecord, made: str

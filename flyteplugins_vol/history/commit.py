@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
@@ -122,6 +122,17 @@ class Committer:
             finally:
                 call(self._release)
             return record
+
+    @contextmanager
+    def taking_over(self) -> Generator[None]:
+        """Blocks of other versions may come into the workspace inside; no commit runs meanwhile. Not in the owner.
+
+        The next one looks for all that is new, also where nobody has collected since the last look: the other version
+        may be one that its own writer is about to withdraw, since it lacks something.
+        """
+        with self._lock:
+            self._survival.doubt()
+            yield
 
     def stop(self, seconds: float) -> bool:
         """Publish nothing any more; whether that is certain. Any thread.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from flyteplugins_vol.config import StoreOptions
@@ -79,6 +80,12 @@ class Session:
         if self._committer is None:
             raise RuntimeError("a read-only session takes no commits")
         return self._committer.commit(message, call, freeze, thaw, progress)
+
+    def taking_over(self) -> AbstractContextManager[None]:
+        """See `Committer.taking_over`. A read-only session: RuntimeError."""
+        if self._committer is None:
+            raise RuntimeError("a read-only session takes nothing over")
+        return self._committer.taking_over()
 
     def find_version(self, to: str | None) -> VersionRecord | None:
         """See `refreshing.find_version`. Not in the owner thread, as the next one."""

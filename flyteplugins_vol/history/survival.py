@@ -26,6 +26,10 @@ class Survival:
         self._store = store
         self._known: str | None = None  # tag of the marks at the last look
 
+    def doubt(self) -> None:
+        """Look closely the next time, whatever is known: something came in of which nothing is."""
+        self._known = None
+
     def check(
         self, record: VersionRecord, base: VersionRecord | None, new_packs: Iterable[str],
         all_packs: Callable[[], Iterable[str]], *, is_base_there: bool, marks: Marks | None,

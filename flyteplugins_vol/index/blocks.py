@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from flyteplugins_vol.index.database import IndexDatabase
-from flyteplugins_vol.index.rows import check_block, damaged
+from flyteplugins_vol.index.rows import MAX_OBJECT, check_block, damaged
 
 
 class BlockRow(NamedTuple):
@@ -96,6 +96,38 @@ class BlockTable:
             self._sql.execute("INSERT INTO pack VALUES (?,?,?,?)", (pack, bytes.fromhex(name), size, len(rows)))
             self._sql.executemany("INSERT INTO block VALUES (?,?,?,?,?,?,?,?,0)", rows)
         return numbers
+
+    def adopt(self, block: BlockRow, pack_size: int, refs: int) -> int:
+        """Enter a block as another index of the store has it, and that ``refs`` extents name it; its number here.
+
+        One that is here already keeps its place. Straight to SQLite: nothing of it may wait for the next flush.
+        """
+        found = self.find(block.hash)
+        if found is not None:
+            if found[1] != block.size:
+                damaged(f"block {block.id} has {block.size} bytes, and {found[1]} in another version")
+            self._sql.execute("UPDATE block SET refs=refs+? WHERE id=?", (refs, found[0]))
+            return found[0]
+        name = bytes.fromhex(block.pack)
+        row = self._sql.execute("SELECT id FROM pack WHERE name=?", (name,)).fetchone()
+        if row is None:
+            row = (self.next_pack,)
+            self.next_pack += 1
+            self._sql.execute("INSERT INTO pack VALUES (?,?,?,0)", (*row, name, pack_size))
+        self._sql.execute("UPDATE pack SET blocks=blocks+1 WHERE id=?", row)
+        self._sql.execute(
+            "INSERT INTO block VALUES (?,?,?,?,?,?,?,?,?)",
+            (self.next_block, block.hash, *row, block.offset, block.stored, block.at, block.size, block.codec, refs),
+        )
+        self.next_block += 1
+        return self.next_block - 1
+
+    def pack_size(self, name: str) -> int:
+        """Bytes of a pack's object, which must be a pack of this index. Raises `IndexDamagedError`."""
+        row = self._sql.execute("SELECT size FROM pack WHERE name=?", (bytes.fromhex(name),)).fetchone()
+        if row is None or not isinstance(row[0], int) or not 0 < row[0] <= MAX_OBJECT:
+            damaged(f"pack {name} is out of bounds")
+        return row[0]
 
     def count(self, blocks: Iterable[int], delta: int) -> None:
         """Note that this many more (or fewer) extents name each block."""

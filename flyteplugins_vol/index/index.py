@@ -6,6 +6,8 @@ import sqlite3
 import stat
 import sys
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from flyteplugins_vol.index.blocks import BlockTable
 from flyteplugins_vol.index.database import IndexDatabase
@@ -41,9 +43,9 @@ class Index:
     def __init__(self, db: IndexDatabase) -> None:
         self.db = db
         counters = _counters(db)
-        self.next_ino = counters.get("next_ino", ROOT_INO)
-        self.files = counters.get("files", 0)
-        self.bytes = counters.get("bytes", 0) % _WRAP
+        self.next_ino: int = counters.get("next_ino", ROOT_INO)
+        self.files: int = counters.get("files", 0)
+        self.bytes: int = counters.get("bytes", 0) % _WRAP
         self.inodes = InodeTable(db)
         self.entries = EntryTable(db)
         self.blocks = BlockTable(db, counters.get("next_block", 1), counters.get("next_pack", 1))
@@ -111,6 +113,27 @@ class Index:
         """Flush, and end the transaction: a kill loses nothing from here on."""
         self.flush()
         self.db.commit()
+
+    @contextmanager
+    def attempt(self) -> Generator[None]:
+        """Rows that go straight to SQLite inside are all there after it; after an error none of them, nor a number.
+
+        What memory holds is not to be changed inside. It all lies in the open transaction, so a kill undoes it as well.
+        """
+        self.flush()
+        blocks = self.blocks
+        before = self.next_ino, self.files, self.bytes, blocks.next_block, blocks.next_pack
+        sql = self.db.sql
+        sql.execute("SAVEPOINT attempt")
+        try:
+            yield
+        except BaseException:
+            if sql.in_transaction:  # else SQLite has left it, and the workspace takes no more changes
+                sql.execute("ROLLBACK TO attempt")
+                sql.execute("RELEASE attempt")
+            self.next_ino, self.files, self.bytes, blocks.next_block, blocks.next_pack = before
+            raise
+        sql.execute("RELEASE attempt")
 
     def trim(self) -> None:
         """Bound the memory of clean rows. Only between two verbs."""

@@ -24,7 +24,9 @@ XATTR_VALUE_MAX = 65_536
 XATTRS_MAX = 65_536
 """Most attributes of one file: the kernel lists at most 65,536 bytes of names."""
 
-_MAX_OBJECT = 1 << 30
+MAX_OBJECT = 1 << 30
+"""Most bytes of a pack."""
+
 _MAX_MIRROR = 1 << 42  # plain bytes of the entries of a pack: 2^20 entries of 4 MiB
 _HEADER = 16
 _LAST_CODEC = 1
@@ -123,7 +125,7 @@ def check_block(
             (number | offset | stored | at | size | codec) > 0
             and 0 < number < MAX_NUMBER
             and 0 < stored <= size <= BLOCK_SIZE
-            and _HEADER <= offset <= _MAX_OBJECT - stored
+            and _HEADER <= offset <= MAX_OBJECT - stored
             and at <= _MAX_MIRROR - size
             and (codec or stored == size)
             and type(digest) is type(pack) is bytes

@@ -284,10 +284,13 @@ class WriteFiles:
         tree = self._mounted_tree()
         if tree is not None:
             return tree
+        with self._access.lock:
+            return SessionTree(self._writer(), self)
+
+    def _writer(self) -> Unmounted:
         access = self._access
         with access.lock:
-            writer = access.writer or _opened(self, access, self._spec(MountOptions()))
-            return SessionTree(writer, self)
+            return access.writer or _opened(self, access, self._spec(MountOptions()))
 
     def _commit_unmounted(self, message: str | None, progress: Any) -> VersionRecord:
         """Publish what was written without a mount."""

@@ -42,7 +42,7 @@ class SessionTree:
     def lookup(self, directory: Node, name: bytes) -> Node | None:
         def look() -> Node | None:
             inode = self._workspace.lookup(directory.key, name)
-            return None if inode is None else _node(inode)
+            return None if inode is None else node_of(inode)
 
         return self._session.call(look)
 
@@ -52,7 +52,7 @@ class SessionTree:
     def scan(self, directory: Node) -> Iterator[tuple[bytes, Node]]:
         def page(after: bytes | None) -> list[tuple[bytes, Node]]:
             entries = self._workspace.readdir(directory.key, after, _PAGE)
-            return [(name, _node(inode)) for name, inode in entries]
+            return [(name, node_of(inode)) for name, inode in entries]
 
         entries = self._session.call(page, None)
         while entries:
@@ -102,10 +102,10 @@ class SessionTree:
         self._session.change(self._workspace.setattr, target.key, AttrChange(size=source.size), self._caller)
 
     def _look(self, verb: Callable[..., Inode], *args: Any) -> Node:
-        return self._session.call(lambda: _node(verb(*args)))
+        return self._session.call(lambda: node_of(verb(*args)))
 
     def _change(self, verb: Callable[..., Inode], *args: Any) -> Node:
-        return self._session.change(lambda: _node(verb(*args)))
+        return self._session.change(lambda: node_of(verb(*args)))
 
 
 class _File(io.RawIOBase):
@@ -194,5 +194,6 @@ class _File(io.RawIOBase):
         return self._session.call(lambda: self._session.workspace.getattr(self._ino).size)
 
 
-def _node(i: Inode) -> Node:
+def node_of(i: Inode) -> Node:
+    """An inode of a workspace as a node of its tree."""
     return Node(i.ino, i.ino, i.mode, i.nlink, i.uid, i.gid, i.size, i.atime, i.mtime, i.ctime)

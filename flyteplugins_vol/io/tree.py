@@ -51,12 +51,17 @@ class Node(NamedTuple):
         return stat.S_ISLNK(self.mode)
 
 
-class FileTree(Protocol):
-    """What one can do with files. Blocking and thread-safe; names are bytes; raises OSError, and `VolumeError`."""
+class NameTree(Protocol):
+    """What it takes to follow a path."""
 
     def root(self) -> Node: ...
     def lookup(self, directory: Node, name: bytes) -> Node | None: ...
     def readlink(self, node: Node) -> bytes: ...
+
+
+class FileTree(NameTree, Protocol):
+    """What one can do with files. Blocking and thread-safe; names are bytes; raises OSError, and `VolumeError`."""
+
     def scan(self, directory: Node) -> Iterator[tuple[bytes, Node]]: ...
     def make(self, directory: Node, name: bytes, mode: int) -> Node: ...
     def mkdir(self, directory: Node, name: bytes, mode: int) -> Node: ...
@@ -115,7 +120,7 @@ def join(directory: str, name: bytes) -> str:
     return f"{directory.rstrip('/')}/{text_of(name)}"
 
 
-def find(tree: FileTree, path: PathLike, *, follow: bool = True) -> Found:
+def find(tree: NameTree, path: PathLike, *, follow: bool = True) -> Found:
     """Follow a path. ``follow``: also a symlink at its end. Raises OSError unless all but the last name are there."""
     text = as_text(path)
     todo = [part for part in reversed(as_bytes(text).split(b"/")) if part not in (b"", b".")]

@@ -28,6 +28,7 @@ from flyteplugins_vol.io.past import Past
 from flyteplugins_vol.io.payload import Known, payload_of, payload_of_version, pickled_writer, unpickled
 from flyteplugins_vol.io.publishing import Publishing
 from flyteplugins_vol.io.recovery import Recoverable, recoverable
+from flyteplugins_vol.io.restoring import Restoring
 from flyteplugins_vol.io.tagging import Tagging
 from flyteplugins_vol.io.upkeep import Upkeep
 from flyteplugins_vol.store.open import open_store
@@ -203,7 +204,7 @@ class ROVolume(Volume):
         return MountedVolume(self, self.unmount, mount_path, options)
 
 
-class RWVolume(Publishing, Volume):
+class RWVolume(Publishing, Restoring, Volume):
     """The one writer of a volume: mount it, write, `commit` or `finalize`."""
 
     writable = True

@@ -23,6 +23,7 @@ _DOTS = (b".", b"..")
 TARGET_MAX = 4095
 _PLACES = 1000  # files whose names are remembered for messages
 _DEEPEST = 4096  # levels of a path in a message
+_PAGE = 1000  # names that are moved at a time
 
 
 class Tree:
@@ -61,7 +62,7 @@ class Tree:
         self, parent: int, name: bytes, mode: int, caller: Caller, *, rdev: int = 0, target: bytes | None = None
     ) -> Inode:
         """Make a new file of any type with one name. ``mode`` has type and permissions, the umask already applied."""
-        directory = self._place(parent, name)
+        directory = self.place(parent, name)
         ino = self._index.new_ino()
         if not self._entries.add(parent, name, ino):
             raise _error(errno.EEXIST)
@@ -83,7 +84,7 @@ class Tree:
 
     def link(self, ino: int, parent: int, name: bytes) -> Inode:
         inode = self.inode(ino)
-        directory = self._place(parent, name)
+        directory = self.place(parent, name)
         if inode.is_dir:
             raise _error(errno.EPERM)
         if inode.nlink == 0:
@@ -97,6 +98,40 @@ class Tree:
         self._inodes.changed(inode)
         self._touched(directory, now)
         return inode
+
+    def adopt(self, parent: int, name: bytes, ino: int) -> Inode:
+        """Give one of its names to a file that was entered without them; of what is no directory ``nlink`` has it."""
+        directory = self.place(parent, name)
+        inode = self.inode(ino)
+        if not self._entries.add(parent, name, ino):
+            raise _error(errno.EEXIST)
+        if inode.is_dir:
+            inode.parent = parent
+            directory.nlink += 1
+            self._inodes.changed(inode)
+        self._touched(directory, time.time_ns())
+        return inode
+
+    def become(self, ino: int, other: int) -> None:
+        """Let an empty directory be all that another is, attributes and content; that one has no name, and goes."""
+        directory, source = self.inode(ino), self.inode(other)
+        while page := self._inodes.in_order(other, b"", _PAGE):
+            for name, child in page:
+                self._entries.remove(other, name)
+                self._entries.put(ino, name, child.ino)
+                if child.is_dir:
+                    child.parent = ino
+                    self._inodes.changed(child)
+        for field in ("mode", "nlink", "uid", "gid", "atime", "mtime", "ctime"):
+            setattr(directory, field, getattr(source, field))
+        self._inodes.changed(directory)
+        xattrs = self._index.xattrs
+        xattrs.remove_all(ino)
+        for name in xattrs.names(other):
+            xattrs.put(ino, name, xattrs.get(other, name) or b"")
+        xattrs.remove_all(other)
+        self._inodes.remove(other)
+        self._index.files -= 1
 
     def unlink(self, parent: int, name: bytes) -> Inode:
         inode = self._existing(parent, name)
@@ -128,7 +163,7 @@ class Tree:
         if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) or flags == RENAME_NOREPLACE | RENAME_EXCHANGE:
             raise _error(errno.EINVAL)
         moved = self._existing(parent, name)
-        self._place(new_parent, new_name)
+        self.place(new_parent, new_name)
         self._check_no_cycle(moved, new_parent)
         ino = self._entries.get(new_parent, new_name)
         there = None if ino is None else self.inode(ino)
@@ -252,7 +287,7 @@ class Tree:
             raise _error(errno.ENOENT)
         return found
 
-    def _place(self, parent: int, name: bytes) -> Inode:
+    def place(self, parent: int, name: bytes) -> Inode:
         """The directory in which this name may be made."""
         if len(name) > NAME_MAX:
             raise _error(errno.ENAMETOOLONG)

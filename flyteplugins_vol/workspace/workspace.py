@@ -22,6 +22,7 @@ from flyteplugins_vol.store.fetch import Miss
 from flyteplugins_vol.workspace.attributes import ExtendedAttributes
 from flyteplugins_vol.workspace.data import FileData
 from flyteplugins_vol.workspace.disk import LocalDisk
+from flyteplugins_vol.workspace.grafting import Grafting
 from flyteplugins_vol.workspace.piped import Bytes
 from flyteplugins_vol.workspace.ranges import Ranges
 from flyteplugins_vol.workspace.sealing import SealedPack, SealJob
@@ -69,6 +70,8 @@ class Workspace:
         xattrs = ExtendedAttributes(self.index, self._may_write, self._may_grow, self._status_changed)
         self.getxattr, self.listxattr = xattrs.get, xattrs.names
         self.setxattr, self.removexattr = xattrs.set, xattrs.remove
+        grafting = Grafting(self.index, self._tree, self._may_write, self._disk)
+        self.graft, self.check_graft = grafting.graft, grafting.check
         if staging is not None:
             for ino in index.inodes.orphans():  # of a process that died: nobody has them open any more
                 self._purge(self.getattr(ino))

@@ -18,8 +18,10 @@ from flyteplugins_vol.history import writing as writing_module
 from flyteplugins_vol.history.collect import Collection, collect
 from flyteplugins_vol.history.prune import Pruning, Retention, plan_pruning, prune
 from flyteplugins_vol.history.record import Locator, VersionRecord
+from flyteplugins_vol.history.sources import sources
 from flyteplugins_vol.history.verify import Verification, verify
 from flyteplugins_vol.history.volumes import VolumeEntry, list_refs, list_versions, list_volumes
+from flyteplugins_vol.index.index import Index
 from tests.driven import Driven
 from tests.reliability.aging import Aging
 
@@ -62,6 +64,18 @@ class World:
             volume.workspace.unlink(1, name)
         volume.create(name, data)
         return data
+
+    @staticmethod
+    def take(volume: Driven, at: Locator, name: bytes | None = None, *, new: bytes = b"taken") -> None:
+        """Let a name in the root lead to what another version has in its root: by default its first file."""
+        with sources(volume.session, volume.spec.cache_dir, [at]) as (source,):
+            index = Index.open(source.path, read_only=True)
+            try:
+                found = {name: inode.ino for name, inode in index.inodes.in_order(1, b"", 100)}
+                if name is not None or found:
+                    volume.workspace.graft(index, found[name or min(found)], 1, new, replace=True)
+            finally:
+                index.close()
 
     def entry(self, volume: Driven) -> VolumeEntry:
         return VolumeEntry(self.store.url, volume.spec.volume_name, volume.spec.volume_id)

@@ -60,6 +60,11 @@ class Stage(World):
         self.write(self.fork_asleep, b"mine")
         self.write(self.fork_with_pack, b"mine")
         assert self.fork_with_pack.seal()
+        self.taker, self.taker_asleep = (self.open() for _ in range(2))
+        for taker in (self.taker, self.taker_asleep):
+            self.write(taker, b"mine")
+            taker.commit("one")
+            self.take(taker, first.locator, b"a")
         self.sleeper = self.open()
         self.write(self.sleeper, b"s")
         self.sleeper.commit("one")
@@ -133,6 +138,8 @@ ACTS: dict[str, Callable[[Stage], None]] = {
     f"a fork of it with a pack of its own, {STOOD_STILL}": lambda stage: stage.commit(
         stage.fork_with_pack, stage.asleep
     ),
+    "a commit with what was taken over": lambda stage: stage.commit(stage.taker),
+    f"another commit with that, {STOOD_STILL}": lambda stage: stage.commit(stage.taker_asleep, stage.asleep),
     "a pruning": lambda stage: stage.prune(stage.pruned, last=1) and None,
     "a collection": lambda stage: stage.collect() and None,
 }
@@ -209,6 +216,8 @@ def test_stopped_at_any_call(staged: Callable[[], Stage], capsys: pytest.Capture
                 stage.fork_of_first,
                 stage.fork_asleep,
                 stage.fork_with_pack,
+                stage.taker,
+                stage.taker_asleep,
             ):
                 stage.resume(volume)
             stage.settle()
@@ -284,8 +293,18 @@ class History:
 
     def step(self, depth: int = 0) -> None:
         step = self.rng.choices(
-            (self.write, self.commit, self.fork, self.sleep, self.prune, self.collect, self.resume, self.freeze),
-            (6, 6, 3, 4, 3, 4, 2, 1),
+            (
+                self.write,
+                self.commit,
+                self.fork,
+                self.take,
+                self.sleep,
+                self.prune,
+                self.collect,
+                self.resume,
+                self.freeze,
+            ),
+            (6, 6, 3, 4, 4, 3, 4, 2, 1),
         )[0]
         if depth < 2 and self.rng.random() < 0.4:
             call = self.world.store.calls + self.rng.randrange(1, 40)
@@ -361,6 +380,22 @@ class History:
                 self.actors.append(Actor(self.world.fork(base), self.now(), base=base))
             except Exception:  # pruned while it was opened
                 assert self.world.store.inner.get(base.locator.key) is None
+
+    def take(self) -> None:
+        """Something of another version comes into a workspace, by reference."""
+        actor = self.actor()
+        there = [at for at in self.versions if self.world.store.inner.get(at.key)]
+        if actor is None or not there or self.busy:
+            return
+        self.busy.add(id(actor))
+        at = self.rng.choice(there)
+        try:
+            self.world.take(actor.volume, at, new=b"%d" % self.rng.randrange(5))
+            self.count("taken over")
+        except Exception:  # pruned while it was looked at
+            assert self.world.store.inner.get(at.key) is None
+        finally:
+            self.busy.discard(id(actor))
 
     def sleep(self) -> None:
         hours = self.rng.choice((0.1, 5, 30, 80, 200, 500))
