@@ -30,6 +30,7 @@
     │   ├── VolumeExistsError       another volume has that name there
     │   ├── DivergedError           the copy in the other store has gone on by itself
     │   ├── CollectedError          what a copy needs is being collected as garbage in the other store
+    │   ├── MergeConflictError      versions that are to be merged changed the same files differently
     │   ├── LeaseLostError          somebody else writes to the volume by now: this writer was paused or cut off
     │   └── RefMovedError           the ref no longer names the version that this commit builds on
     ├── DamageError                 stored bytes are not what was written
@@ -47,6 +48,7 @@ from the daemon to its client by `to_wire` and `from_wire`, as itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, cast
 
 
@@ -181,6 +183,16 @@ class DivergedError(ConflictError):
 
 class CollectedError(ConflictError):
     kind = "collected"
+
+
+class MergeConflictError(ConflictError):
+    """``conflicts``: all of them (`io.MergeConflict`), in the order of a walk."""
+
+    kind = "merge-conflict"
+
+    def __init__(self, message: str, *, hint: str = "", conflicts: Sequence[Any] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.conflicts = tuple(conflicts)
 
 
 class LeaseLostError(ConflictError):

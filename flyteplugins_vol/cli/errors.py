@@ -6,7 +6,7 @@
 | 1    | something else went wrong                                                        |
 | 2    | the command line is wrong, or what it names is ambiguous                         |
 | 3    | there is no such volume, version or file                                         |
-| 4    | something is there already, or somebody else was first                           |
+| 4    | something is there already, somebody else was first, or changes are in conflict  |
 | 5    | this machine is not ready, or its disk full: `flytevol doctor` says why          |
 | 6    | the store did not do it                                                          |
 | 7    | stored bytes are damaged, or of a newer release                                  |

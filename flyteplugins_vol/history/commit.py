@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -73,8 +73,9 @@ class Committer:
     def __init__(
         self, store: ObjectStore, workspace: Workspace, sealer: Sealer, line: Line,
         base: Base, lease: LeaseKeeper | None, on_published: Callable[[Base], None],
+        merged: Sequence[str] = (), on_merged: Callable[[tuple[str, ...]], None] | None = None,
     ) -> None:  # fmt: skip
-        """``lease``: None for a writer that keeps nobody out, and is not kept out itself."""
+        """``lease``: None for a writer that keeps nobody out, and is not kept out itself. ``merged``: as of `merge`."""
         self._store = store
         self._workspace = workspace
         self._sealer = sealer
@@ -82,6 +83,8 @@ class Committer:
         self._base = base
         self._lease = lease
         self._on_published = on_published
+        self._merged = tuple(merged)
+        self._on_merged = on_merged
         self._stored_before = 0
         self._survival = Survival(store)
         self._lock = threading.Lock()
@@ -115,6 +118,7 @@ class Committer:
             try:
                 record, segments = self.publish(snapshot, message, progress)
                 self._base = Base(record, segments, time.time(), snapshot.next_pack)
+                self._merged = ()
                 self._on_published(self._base)
             except BaseException:
                 call(self._mark_changed)
@@ -133,6 +137,12 @@ class Committer:
         with self._lock:
             self._survival.doubt()
             yield
+
+    def merge(self, versions: Sequence[str]) -> None:
+        """Let the next version have these, by their locators, as parents beside its base. Inside of `taking_over`."""
+        self._merged = tuple(dict.fromkeys((*self._merged, *versions)))
+        if self._on_merged is not None:
+            self._on_merged(self._merged)
 
     def stop(self, seconds: float) -> bool:
         """Publish nothing any more; whether that is certain. Any thread.
@@ -226,12 +236,14 @@ class Committer:
 
     def _record(self, segments: Segments, message: str | None, stats: Mapping[str, int]) -> VersionRecord:
         line, base = self._line, self.base
+        # the first parent is the one whose index this continues: without it there are none
+        parents = () if base is None else dict.fromkeys((str(base.locator), *self._merged))
         return VersionRecord(
             volume_name=line.volume_name,
             volume_id=line.volume_id,
             sequence=base.sequence + 1 if self._own and base is not None else 1,
             index=segments.map,
-            parents=(str(base.locator),) if base is not None else (),
+            parents=tuple(parents),
             created=datetime.now(timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z"),
             message=message,
             author=line.author,

@@ -29,6 +29,7 @@ class WorkspaceState:
     store_url: str = ""
     attempt: str | None = None  # of a task: see `attempt_of`
     index: str = ""  # the index file as that version has it: see `summary`; '' if the index builds on none
+    merged: tuple[str, ...] = ()  # locators of versions whose changes were merged into it since that version
     clean: bool = False  # it ended in order, with nothing that is in no version
     format: int = 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -86,6 +86,11 @@ class Session:
         if self._committer is None:
             raise RuntimeError("a read-only session takes nothing over")
         return self._committer.taking_over()
+
+    def merged(self, versions: Sequence[str]) -> None:
+        """Note for the next version what else than its base it builds on, by locators. Inside of `taking_over`."""
+        assert self._committer is not None
+        self._committer.merge(versions)
 
     def find_version(self, to: str | None) -> VersionRecord | None:
         """See `refreshing.find_version`. Not in the owner thread, as the next one."""

@@ -17,6 +17,7 @@ from flyteplugins_vol.errors import OtherStoreError
 from flyteplugins_vol.history.checkout import IndexCache, disk_error
 from flyteplugins_vol.history.record import Locator, VersionRecord, load_record
 from flyteplugins_vol.history.session import Session
+from flyteplugins_vol.store.url import parse_store_url
 
 
 class Source(NamedTuple):
@@ -42,7 +43,7 @@ def sources(session: Session, cache_dir: str, versions: Sequence[Locator]) -> Ge
 
 def check_store(locator: Locator, store_url: str) -> None:
     """Raise `OtherStoreError` unless the version is in this store."""
-    if locator.store_url != store_url:
+    if parse_store_url(locator.store_url).text != parse_store_url(store_url).text:
         raise OtherStoreError(
             f"version {locator} is in another store than {store_url}, and blocks are shared within one alone",
             hint="download the files from there and put them here, which copies their bytes",

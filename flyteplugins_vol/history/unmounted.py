@@ -72,7 +72,7 @@ class Unmounted:
 
     def call(self, fn: Callable[..., T], *args: Any) -> T:
         """Run a function that changes nothing, or is part of a commit, as the owner."""
-        with self._lock, _damage_told():
+        with self._lock, damage_told():
             self._check_open()
             return fn(*args)
 
@@ -83,7 +83,7 @@ class Unmounted:
                 self._thawed.wait()
             self._check_open()
             self._changes += 1
-            with _damage_told():
+            with damage_told():
                 result = fn(*args)
             self._housekeep()
         while not self.workspace.room():
@@ -239,7 +239,7 @@ def _hold(directory: str) -> int:
 
 
 @contextmanager
-def _damage_told() -> Generator[None]:
+def damage_told() -> Generator[None]:
     """What SQLite says of a file that is not as it was written, as an error of ours."""
     try:
         yield

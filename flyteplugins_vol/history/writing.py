@@ -54,14 +54,22 @@ class Writing(NamedTuple):
             assert base.segments is not None
             state.base, state.seen, state.first_pack = str(base.record.locator), base.seen, base.first_pack
             state.index = summary(base.segments.hashes)
+            state.merged = ()
             try:
                 directory.save(state)
                 indexes.keep(base.record, directory.index, base.segments)
             except OSError as error:  # the version is published: a full local disk must not make that a failure
                 log.warning("version %s is published, but not noted on local disk: %s", base.record.locator, error)
 
+        def merged(versions: tuple[str, ...]) -> None:
+            state.merged = versions
+            try:
+                directory.save(state)
+            except OSError as error:  # after a kill its next version will not say what was merged into it
+                log.warning("what was merged into %s is not noted on local disk: %s", directory.path, error)
+
         line = Line(spec.volume_name, spec.volume_id, state.writer, spec.author, spec.produced_by)
-        return Committer(store, self.workspace, sealer, line, self.base, self.lease, published)
+        return Committer(store, self.workspace, sealer, line, self.base, self.lease, published, state.merged, merged)
 
 
 def open_writing(
@@ -137,6 +145,7 @@ def _is_overtaken(spec: MountSpec, store: ObjectStore, state: WorkspaceState) ->
         return False
     newest = str(Locator(store.url, spec.volume_name, spec.volume_id, ref.version))
     if ref.writer == state.writer:
+        state.merged = state.merged if state.base == newest else ()  # that version has them as parents
         state.base = newest  # also if it never heard that its commit succeeded
     return state.base != newest == spec.base
 

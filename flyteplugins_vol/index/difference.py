@@ -54,6 +54,18 @@ class Change(NamedTuple):
         return self.old_mode if self.kind is Kind.REMOVED else self.new_mode
 
 
+class Step(NamedTuple):
+    """A change with the inodes of both sides, 0 for what is not there; of a file whose time alone differs with that."""
+
+    path: bytes
+    kind: Kind
+    time_only: bool
+    old_ino: int
+    new_ino: int
+    old_mode: int
+    new_mode: int
+
+
 class Summary(NamedTuple):
     """Number of files (and anything else but directories that came or went) and bytes, by kind.
 
@@ -98,6 +110,15 @@ class Difference:
         while rows := self._sql.execute(PAGE, (at, _PAGE)).fetchall():
             yield from map(change_of, rows)
             at += len(rows)
+
+    def steps(self) -> Iterator[Step]:
+        """The same by inodes, in no order. Raises `IndexDamagedError`."""
+        at = 0
+        while rows := self._sql.execute(_STEPS, (at, _PAGE)).fetchall():
+            for at, path, kind, time_only, *numbers in rows:  # noqa: B007 - the last one is where to go on
+                if not isinstance(path, bytes) or not all(isinstance(number, int) for number in numbers):
+                    damaged("a name or a mode is none")
+                yield Step(path, Kind(kind), bool(time_only), *numbers)
 
     def close(self) -> None:
         self._sql.close()
@@ -256,6 +277,13 @@ _SUM_UP = (
     ),
 )
 _EITHER_IS_DIR = f"({_is_dir('old_mode')} OR {_is_dir('new_mode')})"
+
+
+_STEPS = f"""SELECT s.rowid, s.path, s.kind,
+ s.kind='=' AND {_ATTRIBUTES} AND {_differ(_xattrs, negate="NOT ")},
+ coalesce(s.old_ino, 0), coalesce(s.new_ino, 0), s.old_mode, s.new_mode
+ FROM step s LEFT JOIN main.inode i ON i.ino=s.old_ino LEFT JOIN new.inode j ON j.ino=s.new_ino
+ WHERE s.rowid>? ORDER BY s.rowid LIMIT ?"""
 
 
 def _result(files: str) -> str:

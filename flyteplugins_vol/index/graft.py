@@ -73,6 +73,14 @@ class Graft:
         self._write_if_full()
         return made.ino
 
+    def attributes(self, ino: int) -> int:
+        """An inode with the attributes of a file or directory, and nothing in it, to be taken from; its number here."""
+        made = self._copied(self._existing(ino))
+        made.nlink, made.parent = (2, ROOT_INO) if made.is_dir else (1, 0)
+        self._inodes.append(made)
+        self._write_if_full()
+        return made.ino
+
     def finish(self) -> None:
         """Enter what is still held, and the blocks. Raises `IndexDamagedError`."""
         self._inodes.extend(self._linked.values())

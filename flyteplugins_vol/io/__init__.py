@@ -8,6 +8,7 @@ from flyteplugins_vol.io.copying import Copied
 from flyteplugins_vol.io.encryption import change_encryption_secret
 from flyteplugins_vol.io.images import with_high_throughput_volume_deps, with_volume_deps
 from flyteplugins_vol.io.listing import VolumeInfo
+from flyteplugins_vol.io.merging import MergeConflict
 from flyteplugins_vol.io.restoring import Restored
 from flyteplugins_vol.io.upkeep import Retention, Space, VersionSpace
 from flyteplugins_vol.io.volume import ROVolume, RWVolume, Volume
@@ -17,6 +18,7 @@ __all__ = [
     "Difference",
     "FileChange",
     "FileState",
+    "MergeConflict",
     "ROVolume",
     "RWVolume",
     "Restored",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Changed: TypeAlias = Literal["added", "removed", "changed", "attributes"]
 """``changed``: other content, or another type of file. ``attributes``: mode, owner, time or extended ones only."""
 
-_WORDS: Mapping[Kind, Changed] = {
+WORDS: Mapping[Kind, Changed] = {
     Kind.ADDED: "added",
     Kind.REMOVED: "removed",
     Kind.CONTENT: "changed",
@@ -83,7 +83,7 @@ class Difference:
         for one in self._found:
             old = _state(one.old_mode, one.old_size) if one.kind is not Kind.ADDED else None
             new = _state(one.new_mode, one.new_size) if one.kind is not Kind.REMOVED else None
-            yield FileChange(text_of(one.path), _WORDS[one.kind], old, new)
+            yield FileChange(text_of(one.path), WORDS[one.kind], old, new)
 
     def close(self) -> None:
         """Let go of the scratch file. Idempotent."""
@@ -146,7 +146,7 @@ def _brought(
 
 
 def _by_word(numbers: Mapping[Kind, int]) -> dict[Changed, int]:
-    return {_WORDS[kind]: number for kind, number in numbers.items()}
+    return {WORDS[kind]: number for kind, number in numbers.items()}
 
 
 def _state(mode: int, size: int) -> FileState:

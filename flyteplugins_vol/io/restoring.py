@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,7 +12,7 @@ from flyteplugins_vol.errors import AlreadyMountedError, NothingCommittedError
 from flyteplugins_vol.history.checkout import disk_error
 from flyteplugins_vol.history.record import Locator, parse_locator
 from flyteplugins_vol.history.sources import check_store, sources
-from flyteplugins_vol.history.unmounted import Unmounted
+from flyteplugins_vol.history.unmounted import Unmounted, damage_told
 from flyteplugins_vol.index.index import Index
 from flyteplugins_vol.io.dual import dual
 from flyteplugins_vol.io.session_tree import SessionTree, node_of
@@ -68,11 +69,12 @@ def located(version: Volume | str) -> Locator:
     """The locator of a version, or of a writable volume's last one. Raises `NothingCommittedError`, `LocatorError`."""
     if isinstance(version, str):
         where = parse_locator(version)
-        return Locator(parse_store_url(where.store_url).text, where.volume_name, where.volume_id, where.file)
-    known = version._record  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
-    if known is None:
-        raise NothingCommittedError(f"volume {version.name!r} has no version yet", hint="commit() it first")
-    return known.locator
+    else:
+        known = version._record  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+        if known is None:
+            raise NothingCommittedError(f"volume {version.name!r} has no version yet", hint="commit() it first")
+        where = known.locator
+    return replace(where, store_url=parse_store_url(where.store_url).text)
 
 
 def unmounted_writer(volume: Any, what: str) -> Unmounted:
@@ -89,7 +91,7 @@ def unmounted_writer(volume: Any, what: str) -> Unmounted:
 def _restore(
     session: Unmounted, owner: Any, where: Locator, path: str, to: PathLike | None, overwrite: bool
 ) -> Restored:  # fmt: skip
-    with ExitStack() as stack:
+    with ExitStack() as stack, damage_told():
         (source,) = stack.enter_context(sources(session.session, session.spec.cache_dir, [where]))
         version = stack.enter_context(closing(Opened(source.path, session)))
         tree = SessionTree(session, owner)

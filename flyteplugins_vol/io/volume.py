@@ -21,6 +21,7 @@ from flyteplugins_vol.io.encryption import KeySource, with_secret
 from flyteplugins_vol.io.facts import new_id
 from flyteplugins_vol.io.files import Access, ReadFiles
 from flyteplugins_vol.io.listing import Listing
+from flyteplugins_vol.io.merging import Merging
 from flyteplugins_vol.io.mounted import Mountable, MountedVolume
 from flyteplugins_vol.io.mounting import Mounting, MountOptions, publish_when_terminated
 from flyteplugins_vol.io.naming import find_volume
@@ -35,7 +36,7 @@ from flyteplugins_vol.store.open import open_store
 from flyteplugins_vol.store.url import parse_store_url
 
 
-class Volume(ReadFiles, Listing, Past, Comparing, Tagging, Copying, Upkeep, Mountable):
+class Volume(ReadFiles, Listing, Past, Comparing, Merging, Tagging, Copying, Upkeep, Mountable):
     """A durable, versioned file system on object storage. Make one with `new`, `from_locator` or `from_name`."""
 
     writable: ClassVar[bool]

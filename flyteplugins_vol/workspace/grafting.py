@@ -10,7 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 from flyteplugins_vol.index.graft import Graft
@@ -33,11 +35,14 @@ class Grafting:
     """Verbs of the `Workspace` that take files of other versions in; it says when something may be written."""
 
     def __init__(
-        self, index: Index, tree: Tree, may_write: Callable[[], None], disk: LocalDisk | None
+        self, index: Index, tree: Tree, may_write: Callable[[], None],
+        must: Callable[[Callable[[], None]], None], disk: LocalDisk | None,
     ) -> None:  # fmt: skip
+        """``must`` runs what cannot be undone: if it fails, the workspace is as after a kill, and takes no change."""
         self._index = index
         self._tree = tree
         self._may_write = may_write
+        self._must = must
         self._disk = disk
 
     def graft(
@@ -50,22 +55,37 @@ class Grafting:
         that version that come with it, as `Graft.tree` has them; ``name`` is that of the first. ``replace``: what is
         there goes, a directory with all below it. Raises OSError, `IndexDamagedError`; nothing has changed then.
         """
-        there = self.check(parent, name, replace=replace)
-        self._may_write()
-        with self._index.attempt():
+        self.check(parent, name, replace=replace)
+        with self.attempt():
             graft = Graft(source, self._index, room=self.take, ctime=time.time_ns())
             new = graft.tree(ino, above)
             graft.finish()
             if not name and not self._tree.inode(new).is_dir:
                 raise OSError(errno.ENOTDIR, "the root of a volume is a directory")
+        self.finish(partial(self._name, parent, name, new))
+        return Grafted(graft.files - (not name), graft.bytes)
+
+    def _name(self, parent: int, name: bytes, new: int) -> None:
         if not name:
             self.clear(parent)
             self._tree.become(parent, new)
-            return Grafted(graft.files - 1, graft.bytes)
+            return
+        there = self._tree.lookup(parent, name)
         if there is not None:
             self.remove(parent, name, there)
         self._tree.adopt(parent, name, new)
-        return Grafted(graft.files, graft.bytes)
+
+    @contextmanager
+    def attempt(self) -> Generator[None]:
+        """What can fail, and leaves nothing then: see `Index.attempt`."""
+        self._may_write()
+        self._must(self._index.flush)
+        with self._index.attempt():
+            yield
+
+    def finish(self, action: Callable[[], None]) -> None:
+        """What must not fail after it: half of it is not to be committed."""
+        self._must(action)
 
     def take(self, size: int) -> None:
         """Raise OSError ENOSPC unless there is room for so many bytes more on the local disk."""
@@ -97,8 +117,8 @@ class Grafting:
                 if levels:
                     self._tree.rmdir(above, name)
 
-    def check(self, parent: int, name: bytes, *, replace: bool) -> Inode | None:
-        """What is at a place that can be grafted to; of the root, if it is not empty. Raises OSError for any other."""
+    def check(self, parent: int, name: bytes, *, replace: bool) -> None:
+        """Raise OSError for a place that cannot be grafted to."""
         if name:
             self._tree.place(parent, name)
             there = self._tree.lookup(parent, name)
@@ -106,4 +126,3 @@ class Grafting:
             there = self._tree.inode(ROOT_INO) if self._index.inodes.in_order(ROOT_INO, b"", 1) else None
         if there is not None and not replace:
             raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
-        return there

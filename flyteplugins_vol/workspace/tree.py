@@ -122,16 +122,45 @@ class Tree:
                 if child.is_dir:
                     child.parent = ino
                     self._inodes.changed(child)
-        for field in ("mode", "nlink", "uid", "gid", "atime", "mtime", "ctime"):
-            setattr(directory, field, getattr(source, field))
-        self._inodes.changed(directory)
+        directory.nlink = source.nlink
+        self.take_attributes(ino, other, times=True)
+
+    def take_attributes(self, ino: int, other: int, *, times: bool) -> None:
+        """Let a file have mode, owner, ctime, extended attributes, and with ``times`` the others of another one.
+
+        That one has no name, and goes.
+        """
+        inode, source = self.inode(ino), self.inode(other)
+        for field in ("mode", "uid", "gid", "ctime", *(("atime", "mtime") if times else ())):
+            setattr(inode, field, getattr(source, field))
+        self._inodes.changed(inode)
         xattrs = self._index.xattrs
         xattrs.remove_all(ino)
         for name in xattrs.names(other):
             xattrs.put(ino, name, xattrs.get(other, name) or b"")
-        xattrs.remove_all(other)
-        self._inodes.remove(other)
+        self.drop(other)
+
+    def set_times(self, ino: int, atime: int, mtime: int) -> None:
+        """Set both times of a file, in nanoseconds since 1970, if it is there."""
+        inode = self._inodes.get(ino)
+        if inode is not None:
+            inode.atime, inode.mtime = atime, mtime
+            self._inodes.changed(inode)
+
+    def drop(self, ino: int) -> None:
+        """Forget an inode that has no name, and never had any or anything in it."""
+        self._index.xattrs.remove_all(ino)
+        self._inodes.remove(ino)
         self._index.files -= 1
+
+    def pin(self, ino: int) -> None:
+        """Count one name more of a file than it has, until `unpin`: so it outlives all that it has."""
+        inode = self.inode(ino)
+        inode.nlink += 1
+        self._inodes.changed(inode)
+
+    def unpin(self, ino: int) -> None:
+        self._lose_name(self.inode(ino), time.time_ns())
 
     def unlink(self, parent: int, name: bytes) -> Inode:
         inode = self._existing(parent, name)

@@ -23,6 +23,7 @@ from flyteplugins_vol.workspace.attributes import ExtendedAttributes
 from flyteplugins_vol.workspace.data import FileData
 from flyteplugins_vol.workspace.disk import LocalDisk
 from flyteplugins_vol.workspace.grafting import Grafting
+from flyteplugins_vol.workspace.merging import Merging
 from flyteplugins_vol.workspace.piped import Bytes
 from flyteplugins_vol.workspace.ranges import Ranges
 from flyteplugins_vol.workspace.sealing import SealedPack, SealJob
@@ -70,8 +71,9 @@ class Workspace:
         xattrs = ExtendedAttributes(self.index, self._may_write, self._may_grow, self._status_changed)
         self.getxattr, self.listxattr = xattrs.get, xattrs.names
         self.setxattr, self.removexattr = xattrs.set, xattrs.remove
-        grafting = Grafting(self.index, self._tree, self._may_write, self._disk)
+        grafting = Grafting(self.index, self._tree, self._may_write, self._in_sql, self._disk)
         self.graft, self.check_graft = grafting.graft, grafting.check
+        self.merge = Merging(self.index, self._tree, grafting, self._may_write).merge
         if staging is not None:
             for ino in index.inodes.orphans():  # of a process that died: nobody has them open any more
                 self._purge(self.getattr(ino))

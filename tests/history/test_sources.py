@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,30 @@ def test_a_kill_leaves_what_was_there_or_what_came(driven: Driven, synced: bool)
     assert driven.content(b"taken") == (b"old" * 1000 if synced else b"to be replaced")
     driven.check()
     driven.check(driven.commit("three"))
+
+
+@pytest.mark.logs_warnings
+def test_half_of_it_is_not_committed_where_the_local_disk_fails_in_the_middle(driven: Driven) -> None:
+    driven.create(b"a", b"old" * 1000)
+    first = driven.commit("one")
+    driven.create(b"taken", b"to be replaced")
+    driven.workspace.begin_sync()
+
+    def deny(action: int, table: str | None, *_: str | None) -> int:
+        """As a disk that cannot be written any more, from the moment at which a name is to be taken away."""
+        return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_DELETE and table == "entry" else sqlite3.SQLITE_OK
+
+    driven.workspace.index.db.sql.set_authorizer(deny)
+    with pytest.raises(OSError, match="cannot be written"):
+        World.take(driven, first.locator, b"a")
+    driven.workspace.index.db.sql.set_authorizer(None)
+    with pytest.raises(OSError, match="cannot be written"):
+        driven.create(b"more")
+    with pytest.raises(OSError, match="cannot be written"):
+        driven.commit("half of it")
+    driven.kill()
+    assert driven.content(b"taken") == b"to be replaced"
+    driven.check(driven.commit("two"))
 
 
 def test_no_commit_comes_between_the_look_and_the_rows(driven: Driven) -> None:

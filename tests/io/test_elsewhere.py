@@ -81,8 +81,11 @@ def test_commands(world: World, system: str) -> None:
             get data dir out
             cp data file copy
             rm data file
+            restore data file
             log data
             fork data --name other
+            rm other copy
+            merge data other --into data
             list
             warmup data
             doctor

@@ -34,6 +34,17 @@ async def test_an_argument_stays_mounted_and_a_result_does_not(world: World) -> 
         assert (await volume.hand_over(boundary)).locator == second.locator
 
 
+async def test_a_merge_is_published_when_it_is_handed_over(world: World) -> None:
+    base = await world.new().finalize()
+    forks = [world.keep(await base.fork()) for _ in range(2)]
+    for number, fork in enumerate(forks):
+        await fork.write_bytes(f"{number}", b"x")
+    parts = [await fork.hand_over("result") for fork in forks]
+    version = await world.keep(await Volume.merge(base, *parts)).hand_over("result")
+    assert version.parents == (base.locator, *(part.locator for part in parts))
+    assert [one.name for one in await version.ls()] == ["0", "1"]
+
+
 async def test_what_was_never_mounted_is_published_and_can_be_mounted_later(world: World) -> None:
     volume = world.new()
     empty = await volume.hand_over("argument")
