@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from typing import NamedTuple
 
 import click
@@ -89,6 +90,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
 _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (FileNotFoundError, "flytevol ls shows what is there"),
     (FileExistsError, "--force replaces it"),
+    (shutil.SameFileError, "give another DEST: a copy of it would take its own place"),
     (IsADirectoryError, "get and put take whole directories, cp and rm with -r; cat takes none"),
 )
 _TYPED: tuple[tuple[str, str], ...] = (

@@ -264,7 +264,9 @@ class WriteFiles:
     def copy(self: Any, source: PathLike, target: PathLike, *, recursive: bool = False, force: bool = False) -> None:
         """Copy a file, or with ``recursive`` a directory, within the volume. No byte is read or stored for it.
 
-        A target that is a directory gets it inside; existing files are replaced only with ``force``.
+        A target that is a directory gets it inside; existing files are replaced only with ``force``. Symlinks are
+        copied as such. Raises shutil.SameFileError, an OSError, if a file would take its own place, or a symlink that
+        of the file that it leads to.
         """
         copy(self._writing(), as_text(source), as_text(target), recursive=recursive, force=force)
 

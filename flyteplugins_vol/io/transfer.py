@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import SameFileError
 from typing import Any, BinaryIO
 
 from flyteplugins_vol.errors import IndexDamagedError
@@ -302,10 +303,28 @@ def copy(tree: FileTree, source: str, target: str, *, recursive: bool, force: bo
     node = found.existing()
     if node.is_dir and not recursive:
         raise error_at(errno.EISDIR, source)
-    place = _into(tree, found, find(tree, target))
+    place = _into(tree, found, _target_of_copy(tree, found, target))
     if node.is_dir and _is_below(tree, node, place):
         raise OSError(errno.EINVAL, "a directory cannot be copied into itself", target)
     _copy(tree, node, source, place, force)
+
+
+def _target_of_copy(tree: FileTree, source: Found, target: str) -> Found:
+    """Where a copy goes. A symlink takes the place of another, and not of what that leads to, which may be its own."""
+    if not source.existing().is_symlink:
+        return find(tree, target)
+    place = find(tree, target, follow=False)
+    followed = _followed(tree, target) if place.node is not None and place.node.is_symlink else None
+    return followed if followed is not None and followed.existing().is_dir else place
+
+
+def _followed(tree: FileTree, path: str) -> Found | None:
+    """What a symlink leads to; None if that is nowhere, in a circle, or out of the volume."""
+    try:
+        found = find(tree, path)
+    except OSError:
+        return None
+    return found if found.node is not None else None
 
 
 def rename(tree: FileTree, source: str, target: str, *, force: bool) -> None:
@@ -329,15 +348,14 @@ def _into(tree: FileTree, source: Found, target: Found) -> Found:
 
 
 def _is_below(tree: FileTree, node: Node, place: Found) -> bool:
-    """Whether the place lies in the directory, by the path that was followed."""
-    path = normal(place.path).rpartition("/")[0]
-    while True:
-        above = find(tree, path or "/").node
-        if above is not None and above.ino == node.ino:
-            return True
-        if not path:
+    """Whether the place lies in the directory, by what is above it: a path may have come there through symlinks."""
+    here, root = place.directory, tree.root()
+    while here.ino != node.ino:
+        above = tree.lookup(here, b"..") if here.ino != root.ino else None
+        if above is None or above.ino == here.ino:
             return False
-        path = path.rpartition("/")[0]
+        here = above
+    return True
 
 
 def _copy(tree: FileTree, node: Node, path: str, place: Found, force: bool) -> None:
@@ -356,6 +374,10 @@ def _copy(tree: FileTree, node: Node, path: str, place: Found, force: bool) -> N
 
 
 def _copy_one(tree: FileTree, node: Node, path: str, place: Found, force: bool) -> None:
+    if place.node is not None:
+        followed = _followed(tree, path) if node.is_symlink else None  # in the place of that it would lead to itself
+        if place.node.ino in (node.ino, followed.existing().ino if followed is not None else None):
+            raise SameFileError(errno.EINVAL, f"is the same file as {normal(path)}", place.path)
     if node.is_symlink:
         if place.node is not None:
             if not force:

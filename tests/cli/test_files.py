@@ -290,6 +290,17 @@ def test_cp_and_rm(cli: Cli, data: str) -> None:
     assert cli("rm", "data", "dir2/b", "--json").json["parents"] == [cli.versions("data")[1]["locator"]]
 
 
+def test_cp_of_a_file_onto_itself_is_refused(cli: Cli, data: str) -> None:
+    local = cli.root / "local"
+    local.mkdir()
+    (local / "link").symlink_to("a")
+    with_link = cli("put", "data", local, "/").lines[0]
+    for source, dest in (("a", "a"), ("local/link", "local/link")):
+        refused = cli("cp", with_link, source, dest, "--force", code=1).err
+        assert f"{dest}: is the same file as /{source}\n  hint: give another DEST" in refused
+    assert [one["name"] for one in cli("list", "--json").json] == ["data"]
+
+
 # --- a full disk ------------------------------------------------------------------------------------------------
 
 

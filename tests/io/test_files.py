@@ -293,6 +293,56 @@ def test_remove_copy_and_rename(volume: RWVolume) -> None:
     assert names(volume) == []
 
 
+def linked(volume: RWVolume, world: World, **links: str) -> None:
+    """Bring symlinks in, each with its target."""
+    here = world.path("links")
+    here.mkdir(exist_ok=True)
+    for name, target in links.items():
+        (here / name).symlink_to(target)
+    with volume.batch_upload() as batch:
+        batch.put_directory(here, "/")
+    shutil.rmtree(here)
+
+
+def test_a_symlink_is_not_copied_to_where_it_leads(volume: RWVolume, world: World) -> None:
+    volume.write_bytes.sync("real", b"precious")
+    volume.mkdir.sync("d")
+    linked(volume, world, link="real", other="link", nowhere="gone", loop="loop", to_d="d")
+    for source, target in (("link", "real"), ("link", "link"), ("real", "link"), ("real", "real"), ("other", "real")):
+        with pytest.raises(shutil.SameFileError, match="is the same file as"):
+            volume.copy.sync(source, target, force=True)
+    assert volume.read_bytes.sync("link") == b"precious"
+    for target in ("nowhere", "loop", "other"):
+        with pytest.raises(FileExistsError):
+            volume.copy.sync("link", target)
+        volume.copy.sync("link", target, force=True)
+        assert volume.stat.sync(target, follow_symlinks=False).target == "real"
+    volume.copy.sync("link", "to_d")
+    assert volume.stat.sync("d/link", follow_symlinks=False).target == "real"
+
+
+def test_a_directory_of_symlinks_is_not_copied_over_what_they_lead_to(volume: RWVolume, world: World) -> None:
+    volume.mkdir.sync("from")
+    volume.mkdir.sync("into/from", parents=True)
+    volume.write_bytes.sync("into/from/x", b"precious")
+    linked(volume, world, x="../into/from/x")
+    volume.rename.sync("x", "from/x")
+    with pytest.raises(shutil.SameFileError):
+        volume.copy.sync("from", "into", recursive=True, force=True)
+    assert volume.read_bytes.sync("into/from/x") == b"precious"
+
+
+def test_a_directory_is_not_copied_below_itself_through_a_symlink(volume: RWVolume, world: World) -> None:
+    volume.mkdir.sync("d/sub/deeper", parents=True)
+    linked(volume, world, l="d/sub")
+    for target in ("l", "l/x", "l/deeper/x", "d/sub/../x", "l/../x"):
+        with pytest.raises(OSError, match="into itself"):
+            volume.copy.sync("d", target, recursive=True)
+    assert names(volume, "d", recursive=True) == ["/d/sub", "/d/sub/deeper"]
+    volume.copy.sync("d/sub", "l/../x", recursive=True)
+    assert names(volume, "d/x") == ["/d/x/deeper"]
+
+
 def test_walk_goes_from_the_top_and_can_be_pruned(volume: RWVolume) -> None:
     with volume.batch_upload() as batch:
         for path in ("a/1", "a/x/2", "b/3", "4"):
