@@ -63,6 +63,10 @@ class InodeTable:
         """Note that it has no name and lives on because it is in use."""
         self._orphans.add(ino)
 
+    def adopt(self, ino: int) -> None:
+        """Note that it has a name now."""
+        self._orphans.discard(ino)
+
     def is_orphan(self, ino: int) -> bool:
         return ino in self._orphans
 

@@ -28,7 +28,8 @@ class BatchUpload:
         """A local file, or what is left in a binary file object, to a path in the volume.
 
         A path that ends with a slash is a directory, which gets it under its own name. ``mode``: permissions, by
-        default those of the local file. Raises FileNotFoundError at once if there is no such local file.
+        default those of the local file; of a file object, those of the file that it replaces, else 0644. Raises
+        FileNotFoundError at once if there is no such local file.
         """
         text = as_text(path)
         if isinstance(source, (str, os.PathLike)):

@@ -126,13 +126,7 @@ class ReadFiles:
         flags, binary = _flags(mode)
         writes = flags & (os.O_WRONLY | os.O_RDWR)
         tree = self._writing() if writes else self._reading()
-        place = find(tree, path)
-        if place.node is None and flags & os.O_CREAT:
-            node = tree.make(place.directory, place.name, 0o666)
-        else:
-            node = _file(place.existing(), path)
-            if flags & os.O_EXCL:
-                raise error_at(errno.EEXIST, as_text(path))
+        node = _node_to_open(tree, path, flags)
         raw = tree.open(node, flags & ~(os.O_CREAT | os.O_EXCL))
         file = _buffered(raw, flags, buffering)
         if binary:
@@ -238,10 +232,11 @@ class WriteFiles:
     def write_bytes(self: Any, path: PathLike, data: bytes | bytearray | memoryview, *, force: bool = True) -> None:
         """Make a file with this content, or with ``force`` give it to the file that is there: whole or not at all.
 
-        The directory must exist.
+        A new file has the mode 0644, one that is there keeps its own. Of several threads that write one path, the last
+        one wins; without ``force`` the first. The directory must exist. Raises FileExistsError, IsADirectoryError.
         """
         tree = self._writing()
-        write_file(tree, find(tree, path), io.BytesIO(data), mode=0o644, mtime=None, force=force)
+        write_file(tree, find(tree, path), io.BytesIO(data), mode=None, mtime=None, force=force)
 
     @dual
     def mkdir(self: Any, path: PathLike, *, parents: bool = False, exist_ok: bool = False) -> None:
@@ -251,8 +246,12 @@ class WriteFiles:
             make_directories(tree, normal(path).rpartition("/")[0])
         found = find(tree, path)
         if found.node is None:
-            tree.mkdir(found.directory, found.name, 0o755)
-        elif not (exist_ok and found.node.is_dir):
+            try:
+                tree.mkdir(found.directory, found.name, 0o755)
+                return
+            except FileExistsError:  # somebody else just made it
+                found = find(tree, path)
+        if not (exist_ok and found.existing().is_dir):
             raise error_at(errno.EEXIST, as_text(path))
 
     @dual
@@ -352,6 +351,19 @@ def _file(node: Node, path: PathLike) -> Node:
         raise error_at(errno.EISDIR, as_text(path))
     if not node.is_file:
         raise OSError(errno.EINVAL, "has no content", as_text(path))
+    return node
+
+
+def _node_to_open(tree: FileTree, path: PathLike, flags: int) -> Node:
+    place = find(tree, path)
+    if place.node is None and flags & os.O_CREAT:
+        try:
+            return tree.make(place.directory, place.name, 0o666)
+        except FileExistsError:  # somebody else just made it
+            place = find(tree, path)
+    node = _file(place.existing(), path)
+    if flags & os.O_EXCL:
+        raise error_at(errno.EEXIST, as_text(path))
     return node
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Iterator
+import uuid
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 
 from flyteplugins_vol.io.tree import Node
 
@@ -40,17 +42,32 @@ class MountTree:
 
     def make(self, directory: Node, name: bytes, mode: int) -> Node:
         path = os.path.join(directory.key, name)
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode))
+        _make(path, mode)
         return _node(path, os.lstat(path))
+
+    @contextmanager
+    def unnamed(self, directory: Node, mode: int, target: bytes | None = None) -> Generator[Node]:
+        path = os.path.join(directory.key, b".flytevol-" + uuid.uuid4().hex[:12].encode())
+        if target is None:
+            _make(path, mode)
+        else:
+            os.symlink(target, path)
+        try:
+            yield _node(path, os.lstat(path))
+        finally:
+            with suppress(FileNotFoundError):  # it was renamed
+                os.unlink(path)
+
+    def give_name(self, node: Node, directory: Node, name: bytes, *, replace: bool) -> None:
+        path = os.path.join(directory.key, name)
+        if replace:
+            os.rename(node.key, path)
+        else:  # rename(2) would replace what somebody made meanwhile
+            os.link(node.key, path, follow_symlinks=False)
 
     def mkdir(self, directory: Node, name: bytes, mode: int) -> Node:
         path = os.path.join(directory.key, name)
         os.mkdir(path, mode)
-        return _node(path, os.lstat(path))
-
-    def symlink(self, directory: Node, name: bytes, target: bytes) -> Node:
-        path = os.path.join(directory.key, name)
-        os.symlink(target, path)
         return _node(path, os.lstat(path))
 
     def unlink(self, directory: Node, name: bytes) -> None:
@@ -92,6 +109,10 @@ class MountTree:
             return os.pread(fd, size, offset)
         finally:
             os.close(fd)
+
+
+def _make(path: bytes, mode: int) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, mode))
 
 
 def _next_data(fd: int, offset: int) -> int | None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import io
 import os
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from flyteplugins_vol.errors import HandleClosedError
 from flyteplugins_vol.history.unmounted import Unmounted, later
 from flyteplugins_vol.io.tree import Node, check_memory
 from flyteplugins_vol.model import ROOT_INO, AttrChange, Caller, Inode
@@ -62,11 +63,21 @@ class SessionTree:
     def make(self, directory: Node, name: bytes, mode: int) -> Node:
         return self._change(self._workspace.mknod, directory.key, name, mode, 0, self._caller)
 
+    @contextmanager
+    def unnamed(self, directory: Node, mode: int, target: bytes | None = None) -> Generator[Node]:
+        workspace = self._workspace
+        node = self._change(workspace.make_unnamed, directory.key, mode, self._caller, target)
+        try:
+            yield node
+        finally:
+            with suppress(HandleClosedError):  # it is gone with the session
+                self._session.call(workspace.release, node.key, os.O_WRONLY)
+
+    def give_name(self, node: Node, directory: Node, name: bytes, *, replace: bool) -> None:
+        self._session.change(self._workspace.give_name, node.key, directory.key, name, replace)
+
     def mkdir(self, directory: Node, name: bytes, mode: int) -> Node:
         return self._change(self._workspace.mkdir, directory.key, name, mode, self._caller)
-
-    def symlink(self, directory: Node, name: bytes, target: bytes) -> Node:
-        return self._change(self._workspace.symlink, directory.key, name, target, self._caller)
 
     def unlink(self, directory: Node, name: bytes) -> None:
         self._session.change(self._workspace.unlink, directory.key, name)
@@ -148,10 +159,15 @@ class _File(io.RawIOBase):
 
     def write(self, data: ReadableBuffer, /) -> int:
         view = memoryview(data).cast("B")[:_MOST]
-        if self._flags & os.O_APPEND:
-            self._at = self._size()
-        done = self._session.change(self._session.workspace.write, self._ino, self._at, view)
-        self._at += done
+        workspace = self._session.workspace
+
+        def write() -> tuple[int, int]:
+            # where it ends is asked in the same step: others append as well
+            at = workspace.getattr(self._ino).size if self._flags & os.O_APPEND else self._at
+            return at, workspace.write(self._ino, at, view)
+
+        at, done = self._session.change(write)
+        self._at = at + done
         return done
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:

@@ -169,10 +169,16 @@ class Put:
 
 
 def write_file(
-    tree: FileTree, place: Found, source: BinaryIO, *, mode: int, mtime: int | None, force: bool,
+    tree: FileTree, place: Found, source: BinaryIO, *, mode: int | None, mtime: int | None, force: bool,
     progress: Progress = quiet,
 ) -> None:  # fmt: skip
-    """Make a file of what ``source`` holds: whole or not at all; with ``force`` in the place of another file."""
+    """Make a file of what ``source`` holds: whole or not at all; with ``force`` in the place of another file.
+
+    ``mode``: permissions; None: those of the file in whose place it comes, else 0644.
+    """
+    if mode is None:
+        there = place.node
+        mode = there.mode & 0o1777 if there is not None and there.is_file else 0o644
 
     def fill(node: Node) -> None:
         with tree.open(node, os.O_WRONLY) as file:
@@ -188,22 +194,32 @@ def write_file(
 def _make_file(
     tree: FileTree, place: Found, fill: Callable[[Node], None], *, mode: int, mtime: int | None, force: bool
 ) -> None:
-    there = place.node
-    if there is not None and there.is_dir:
-        raise error_at(errno.EISDIR, place.path)
-    if there is not None and not force:
-        raise error_at(errno.EEXIST, place.path)
-    name = b".flytevol-" + uuid.uuid4().hex[:12].encode() if there is not None else place.name
-    node = tree.make(place.directory, name, mode & 0o7777)
-    try:
+    _check_free(place, force)
+    with tree.unnamed(place.directory, mode & 0o7777) as node:
         fill(node)
         tree.set_attributes(node, mode=mode, mtime=mtime)
-        if there is not None:
-            tree.rename(place.directory, name, place.directory, place.name)
-    except BaseException:
-        with suppress(Exception):
-            tree.unlink(place.directory, name)
-        raise
+        _give_name(tree, node, place, force)
+
+
+def _make_symlink(tree: FileTree, place: Found, target: bytes, *, force: bool) -> None:
+    _check_free(place, force)
+    with tree.unnamed(place.directory, 0, target) as node:
+        _give_name(tree, node, place, force)
+
+
+def _check_free(place: Found, force: bool) -> None:
+    """Raise at once what `_give_name` would raise in the end."""
+    if place.node is not None and place.node.is_dir:
+        raise error_at(errno.EISDIR, place.path)
+    if place.node is not None and not force:
+        raise error_at(errno.EEXIST, place.path)
+
+
+def _give_name(tree: FileTree, node: Node, place: Found, force: bool) -> None:
+    try:
+        tree.give_name(node, place.directory, place.name, replace=force)
+    except (FileExistsError, IsADirectoryError) as error:  # somebody has made it meanwhile
+        raise error_at(error.errno or errno.EEXIST, place.path) from None
 
 
 class Upload:
@@ -218,7 +234,7 @@ class Upload:
     def put(self, put: Put) -> None:
         if not isinstance(put.source, Path):
             write_file(
-                self._tree, self._place(put.path), put.source, mode=put.mode or 0o644, mtime=None, force=self._force,
+                self._tree, self._place(put.path), put.source, mode=put.mode, mtime=None, force=self._force,
                 progress=self._progress,
             )  # fmt: skip
         elif put.source.is_dir():
@@ -256,13 +272,7 @@ class Upload:
 
     def _put_symlink(self, source: Path, path: str) -> None:
         place = self._place(path)
-        if place.node is not None:
-            if not self._force:
-                raise error_at(errno.EEXIST, path)
-            if place.node.is_dir:
-                raise error_at(errno.EISDIR, path)
-            self._tree.unlink(place.directory, place.name)
-        self._tree.symlink(place.directory, place.name, os.fsencode(os.readlink(source)))
+        _make_symlink(self._tree, place, os.fsencode(os.readlink(source)), force=self._force)
 
     def _place(self, path: str) -> Found:
         above, _, name = path.rpartition("/")
@@ -379,11 +389,7 @@ def _copy_one(tree: FileTree, node: Node, path: str, place: Found, force: bool) 
         if place.node.ino in (node.ino, followed.existing().ino if followed is not None else None):
             raise SameFileError(errno.EINVAL, f"is the same file as {normal(path)}", place.path)
     if node.is_symlink:
-        if place.node is not None:
-            if not force:
-                raise error_at(errno.EEXIST, place.path)
-            tree.unlink(place.directory, place.name)
-        tree.symlink(place.directory, place.name, tree.readlink(node))
+        _make_symlink(tree, place, tree.readlink(node), force=force)
     elif node.is_file:
         _make_file(tree, place, lambda new: tree.clone(node, new), mode=node.mode, mtime=node.mtime, force=force)
     else:

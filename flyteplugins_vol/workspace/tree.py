@@ -67,20 +67,45 @@ class Tree:
         if not self._entries.add(parent, name, ino):
             raise _error(errno.EEXIST)
         is_dir = stat.S_ISDIR(mode)
-        gid = caller.gid
-        if directory.mode & stat.S_ISGID:
-            gid = directory.gid
-            mode |= stat.S_ISGID if is_dir else 0
-        now = time.time_ns()
-        inode = Inode(
-            ino, mode, 2 if is_dir else 1, caller.uid, gid, rdev, len(target or b""), 0,
-            now, now, now, parent if is_dir else 0, target,
-        )  # fmt: skip
-        self._inodes.add(inode)
+        inode = self._new(directory, ino, mode, 2 if is_dir else 1, caller, rdev, target)
         self._index.files += 1
         directory.nlink += is_dir
-        self._touched(directory, now)
+        self._touched(directory, inode.mtime)
         return inode
+
+    def add_unnamed(self, parent: int, mode: int, caller: Caller, target: bytes | None = None) -> Inode:
+        """Make a file or a symlink that has no name, and so is an orphan: as O_TMPFILE of open(2) in that directory."""
+        directory = self._directory(parent)
+        if directory.nlink == 0:
+            raise _error(errno.ENOENT)
+        inode = self._new(directory, self._index.new_ino(), mode, 0, caller, 0, target)
+        self._inodes.orphan(inode.ino)
+        return inode
+
+    def give_name(self, ino: int, parent: int, name: bytes, replace: bool) -> None:
+        """Give its first name to what has none; with ``replace`` one that another file has, which loses it. Atomic."""
+        inode = self.inode(ino)
+        if inode.nlink or inode.is_dir:
+            raise _error(errno.EINVAL)
+        directory = self._place(parent, name)
+        other = self._entries.get(parent, name)
+        there = None if other is None else self.inode(other)
+        if there is not None:
+            if not replace:
+                raise _error(errno.EEXIST)
+            self._check_replaceable(inode, there)
+        now = time.time_ns()
+        self._entries.put(parent, name, ino)
+        inode.nlink = 1
+        inode.ctime = now
+        self._inodes.adopt(ino)
+        self._inodes.changed(inode)
+        self._index.files += 1
+        if inode.is_file:
+            self._index.bytes += inode.size
+        if there is not None:
+            self._lose_name(there, now)
+        self._touched(directory, now)
 
     def link(self, ino: int, parent: int, name: bytes) -> Inode:
         inode = self.inode(ino)
@@ -239,6 +264,22 @@ class Tree:
                 self._places[ino] = place
         return place
 
+    def _new(
+        self, directory: Inode, ino: int, mode: int, nlink: int, caller: Caller, rdev: int, target: bytes | None
+    ) -> Inode:
+        is_dir = stat.S_ISDIR(mode)
+        gid = caller.gid
+        if directory.mode & stat.S_ISGID:
+            gid = directory.gid
+            mode |= stat.S_ISGID if is_dir else 0
+        now = time.time_ns()
+        inode = Inode(
+            ino, mode, nlink, caller.uid, gid, rdev, len(target or b""), 0,
+            now, now, now, directory.ino if is_dir else 0, target,
+        )  # fmt: skip
+        self._inodes.add(inode)
+        return inode
+
     def _move(
         self, parent: int, name: bytes, moved: Inode, new_parent: int, new_name: bytes, there: Inode | None
     ) -> None:
@@ -340,6 +381,14 @@ class Tree:
     def _touched(self, directory: Inode, now: int) -> None:
         directory.mtime = directory.ctime = now
         self._inodes.changed(directory)
+
+
+def check_target(target: bytes) -> None:
+    """Raise the OSError of symlink(2) for a target that no symlink can have."""
+    if not target:
+        raise OSError(errno.ENOENT, "empty target")
+    if len(target) > TARGET_MAX:
+        raise OSError(errno.ENAMETOOLONG, "target too long")
 
 
 def _error(number: int) -> OSError:

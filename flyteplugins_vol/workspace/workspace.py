@@ -28,7 +28,8 @@ from flyteplugins_vol.workspace.piped import Bytes
 from flyteplugins_vol.workspace.ranges import Ranges
 from flyteplugins_vol.workspace.sealing import SealedPack, SealJob
 from flyteplugins_vol.workspace.staging import Burial, Staging
-from flyteplugins_vol.workspace.tree import TARGET_MAX, Tree
+from flyteplugins_vol.workspace.tree import Tree, check_target
+from flyteplugins_vol.workspace.unnamed import UnnamedFiles
 from flyteplugins_vol.workspace.usage import Usage
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,8 @@ class Workspace:
         self.path_of = self._tree.path_of
         ranges = Ranges(self.index, self._data, self.getattr, self._may_write, self._may_grow, self._accessed)
         self.fallocate, self.lseek, self.copy_range = ranges.fallocate, ranges.lseek, ranges.copy
+        unnamed = UnnamedFiles(self.index, self._tree, self._usage, self._may_grow)
+        self.make_unnamed, self.give_name = unnamed.make, unnamed.give_name
         xattrs = ExtendedAttributes(self.index, self._may_write, self._may_grow, self._status_changed)
         self.getxattr, self.listxattr = xattrs.get, xattrs.names
         self.setxattr, self.removexattr = xattrs.set, xattrs.remove
@@ -95,10 +98,7 @@ class Workspace:
 
     def symlink(self, parent: int, name: bytes, target: bytes, caller: Caller) -> Inode:
         self._may_grow()
-        if not target:
-            raise OSError(errno.ENOENT, "empty target")
-        if len(target) > TARGET_MAX:
-            raise OSError(errno.ENAMETOOLONG, "target too long")
+        check_target(target)
         return self._tree.add(parent, name, stat.S_IFLNK | 0o777, caller, target=target)
 
     def readlink(self, ino: int) -> bytes:

@@ -126,6 +126,108 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(volume: RWVolume) -
     assert volume.read_bytes.sync("kept") == b"old"
 
 
+class Interrupted(io.RawIOBase):
+    """A source of some megabytes, and of what others do when half of it was read."""
+
+    def __init__(self, between: Callable[[], Any]) -> None:
+        self._between = between
+        self._reads = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        self._reads += 1
+        if self._reads == 2:
+            self._between()
+        return b"A" * size if self._reads < 4 else b""
+
+
+def test_who_writes_a_new_file_at_the_same_time_loses_none_of_it(volume: RWVolume) -> None:
+    def upload(force: bool, between: Callable[[], Any]) -> None:
+        with volume.batch_upload(force=force) as batch:
+            batch.put_file(Interrupted(between), "new")
+
+    with pytest.raises(FileExistsError) as caught:
+        upload(False, lambda: volume.write_bytes.sync("new", b"first"))
+    assert caught.value.filename == "/new"
+    assert volume.read_bytes.sync("new") == b"first"
+    volume.remove.sync("new")
+    upload(True, lambda: volume.write_bytes.sync("new", b"first"))
+    assert volume.stat.sync("new").size > 8 << 20
+    volume.remove.sync("new")
+    with pytest.raises(IsADirectoryError):
+        upload(True, lambda: volume.mkdir.sync("new"))
+    assert names(volume) == ["/new"]
+
+
+def test_a_file_that_is_half_written_is_in_no_version(world: World) -> None:
+    volume = world.new("files")
+    volume.write_bytes.sync("kept", b"old")
+    made = []
+    with volume.batch_upload(force=True) as batch:
+        batch.put_file(Interrupted(lambda: made.append(volume.commit.sync())), "new")
+        batch.put_file(Interrupted(lambda: made.append(volume.commit.sync())), "kept")
+    whole = volume.finalize.sync()
+    world.forget_caches()
+    assert [names(one) for one in (*made, whole)] == [["/kept"], ["/kept", "/new"], ["/kept", "/new"]]
+    assert made[1].read_bytes.sync("kept") == b"old"
+    assert whole.read_bytes.sync("new") == made[1].read_bytes.sync("new") == b"A" * whole.stat.sync("kept").size
+    with Volume.diff.sync(made[0], whole) as difference:
+        changes = [(change.path, change.change) for change in difference]
+    assert changes == [("/kept", "changed"), ("/new", "added")]
+    assert all(version.verify.sync().ok for version in (*made, whole))
+
+
+def held_off(volume: RWVolume, verb: Callable[[int], Any]) -> list[Any]:
+    """What two threads get by this, which both come to their first change while a commit holds them off."""
+    session = volume._access.session
+    assert session is not None
+    with ThreadPoolExecutor(2) as threads:
+        session._freeze()
+        try:
+            pending = [threads.submit(verb, number) for number in range(2)]
+            wait_until(lambda: len(session._thawed._waiters) == 2)  # type: ignore[attr-defined]
+        finally:
+            session._thaw()
+        return [future.result(30) for future in pending]
+
+
+def test_threads_that_append_overwrite_nothing(world: World) -> None:
+    volume = world.new("files")
+    volume.write_bytes.sync("log", b"begin\n")
+    with volume.open.sync("log", "ab") as one, volume.open.sync("log", "ab") as other:
+        held_off(volume, lambda number: (one, other)[number].write(b"%d\n" % number) and (one, other)[number].flush())
+        assert (one.tell(), other.tell()) in {(8, 10), (10, 8)}
+    assert sorted(volume.read_bytes.sync("log").split()) == [b"0", b"1", b"begin"]
+    volume.abandon.sync()
+
+
+def test_threads_that_open_one_new_file_both_get_it(world: World) -> None:
+    volume = world.new("files")
+    volume.write_bytes.sync("other", b"")
+    for file in held_off(volume, lambda _: volume.open.sync("new", "a")):
+        with file:
+            file.write(b"x")
+    assert volume.read_bytes.sync("new") == b"xx"
+    held_off(volume, lambda _: volume.mkdir.sync("d", exist_ok=True))
+    assert volume.stat.sync("d").is_dir
+    volume.abandon.sync()
+
+
+def test_what_is_written_over_a_file_keeps_its_mode(volume: RWVolume, world: World) -> None:
+    local = world.path("run")
+    local.write_bytes(b"1")
+    local.chmod(0o755)
+    with volume.batch_upload() as batch:
+        batch.put_file(local, "run")
+        batch.put_file(io.BytesIO(b"1"), "closed", mode=0)
+    volume.write_bytes.sync("run", b"2")
+    volume.write_bytes.sync("new", b"2")
+    assert [volume.stat.sync(path).mode for path in ("run", "new", "closed")] == [0o755, 0o644, 0]
+    with volume.batch_upload(force=True) as batch:
+        batch.put_file(io.BytesIO(b"3"), "run")
+        batch.put_file(io.BytesIO(b"3"), "closed", mode=0o600)
+    assert [volume.stat.sync(path).mode for path in ("run", "closed")] == [0o755, 0o600]
+
+
 def test_any_bytes_may_be_a_name(volume: RWVolume) -> None:
     for name in (b"\xff\xfe", b"line\nbreak", "grüß \U0001f40b".encode(), b"esc\x1b[31m", b"x" * 255):
         volume.write_bytes.sync(name, name)

@@ -67,6 +67,31 @@ class Model:
         self.nodes[node.ino] = node
         self._put(parent, name, node.ino)
 
+    def check_living(self, parent: int) -> None:
+        """Raise what a verb that makes something nameless there would raise."""
+        if not self._living(parent):
+            raise _error(errno.ENOENT)
+
+    def add_unnamed(self, parent: int, node: Node) -> None:
+        if self.nodes[parent].mode & stat.S_ISGID:
+            node.gid = self.nodes[parent].gid
+        self.nodes[node.ino] = node
+        self.open(node.ino)
+
+    def give_name(self, ino: int, parent: int, name: bytes, replace: bool) -> None:
+        if self.nodes[ino].is_dir or self.nlink(ino):
+            raise _error(errno.EINVAL)
+        self._check_place(parent, name)
+        there = self.nodes[parent].names.get(name)
+        if there is not None:
+            if not replace:
+                raise _error(errno.EEXIST)
+            if self.nodes[there].is_dir:
+                raise _error(errno.EISDIR)
+            self._remove(parent, name)
+        self._put(parent, name, ino)
+        self.nodes[ino].times.pop("ctime", None)
+
     def link(self, ino: int, parent: int, name: bytes) -> None:
         self._check_place(parent, name)
         if self.nodes[ino].is_dir:

@@ -136,6 +136,25 @@ class WorkspaceMachine(RuleBasedStateMachine):
         if inode is not None:
             self.model.add(parent, name, Node(inode.ino, mode, ME.uid, ME.gid, **more))
 
+    @rule(where=PICK, content=st.sampled_from([None, None, b"t"]))
+    def make_unnamed(self, where: int, content: bytes | None) -> None:
+        parent = self.directory_at(where)
+        inode = self.both(
+            lambda: self.model.check_living(parent), lambda: self.ws.make_unnamed(parent, 0o666, ME, content)
+        )
+        if inode is not None:
+            mode = stat.S_IFLNK | 0o777 if content is not None else stat.S_IFREG | (0o666 & ~ME.umask)
+            self.model.add_unnamed(parent, Node(inode.ino, mode, ME.uid, ME.gid, target=content))
+
+    @rule(what=PICK, where=PICK, name=ANY_NAME, replace=st.booleans(), anything=st.booleans())
+    def give_name(self, what: int, where: int, name: bytes, replace: bool, anything: bool) -> None:
+        nameless = self.one_of(what, lambda node: not self.model.nlink(node.ino))
+        ino, parent = self.node_at(what) if anything or nameless is None else nameless, self.directory_at(where)
+        self.both(
+            lambda: self.model.give_name(ino, parent, name, replace),
+            lambda: self.ws.give_name(ino, parent, name, replace),
+        )
+
     @rule(what=PICK, where=PICK, name=ANY_NAME)
     def link(self, what: int, where: int, name: bytes) -> None:
         ino, parent = self.node_at(what), self.directory_at(where)
@@ -289,6 +308,10 @@ class WorkspaceMachine(RuleBasedStateMachine):
                 self.rename(where, name, what, rng.choice([b"a", b"b", b"c", b"d"]), rng.choice([0, 0, 1, 2]))
             elif verb == "link":
                 self.link(what, where, name)
+            elif verb == "make_unnamed":
+                self.make_unnamed(where, rng.choice([None, None, b"t"]))
+            elif verb == "give_name":
+                self.give_name(what, where, name, rng.random() < 0.5, anything=False)
             elif verb == "setxattr":
                 self.setxattr(what, b"user.a", b"%d" % size, 0)
             elif verb == "open":
@@ -550,7 +573,7 @@ class WorkspaceMachine(RuleBasedStateMachine):
 
 _BUSY = (
     *["mknod"] * 4, *["mkdir"] * 2, *["write"] * 8, *["truncate"] * 2, *["rename"] * 3, "link", "unlink", "rmdir",
-    "setxattr", "open", "release", "remember", "forget", "read",
+    "make_unnamed", "give_name", "give_name", "setxattr", "open", "release", "remember", "forget", "read",
 )  # fmt: skip
 
 

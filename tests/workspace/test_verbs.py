@@ -59,6 +59,32 @@ def test_symlinks(volume: Driven) -> None:
     refuses(errno.EINVAL, w.readlink, 1)
 
 
+def test_what_has_no_name_is_in_no_directory_until_it_gets_one(volume: Driven) -> None:
+    w = volume.workspace
+    kept = w.mknod(1, b"kept", 0o644, 0, ME)
+    w.write(kept.ino, 0, b"old")
+    directory = w.mkdir(1, b"d", 0o755, ME)
+    one, link, gone = w.make_unnamed(1, 0o600, ME), w.make_unnamed(1, 0, ME, b"t"), w.make_unnamed(1, 0o600, ME)
+    for inode in (one, gone):
+        w.write(inode.ino, 0, b"new bytes")
+    assert (w.index.files, w.index.bytes, set(volume.tree())) == (3, 3, {b"kept", b"d"})
+    refuses(errno.EEXIST, w.give_name, one.ino, 1, b"kept", False)
+    refuses(errno.EISDIR, w.give_name, one.ino, 1, b"d", True)
+    refuses(errno.EINVAL, w.give_name, kept.ino, 1, b"other", True)
+    refuses(errno.ENOENT, w.link, one.ino, 1, b"other")
+    w.give_name(one.ino, 1, b"kept", True)
+    w.give_name(link.ino, directory.ino, b"link", False)
+    for inode in (one, link, gone):
+        w.release(inode.ino, os.O_WRONLY)
+    assert (w.index.files, w.index.bytes, set(volume.tree())) == (4, 9, {b"kept", b"d", b"d/link"})
+    refuses(errno.ENOENT, w.getattr, gone.ino)
+    refuses(errno.ENOENT, w.getattr, kept.ino)
+    w.unlink(directory.ino, b"link")
+    w.remember(directory.ino)
+    w.rmdir(1, b"d")
+    refuses(errno.ENOENT, w.make_unnamed, directory.ino, 0o600, ME)
+
+
 def test_directories_are_not_read_written_or_truncated(volume: Driven) -> None:
     w = volume.workspace
     refuses(errno.EISDIR, w.read, 1, 0, 10)
