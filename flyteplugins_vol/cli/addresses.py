@@ -134,12 +134,43 @@ def volume_at(store: ObjectStore, name: str) -> VolumeEntry:
 
 
 def path_in(volume: Volume, text: str) -> str:
-    r"""A path of the command line; if there is none, and its escapes (``\n``, ``\xff``) lead to one, that one."""
-    if "\\" in text and not volume.exists.sync(text):
-        plain = hidden(text)
-        if volume.exists.sync(plain):
-            return plain
+    r"""A path of the command line; if there is none, and its escapes (``\n``, ``\xff``) lead to one, that one.
+
+    Raises `UsageError` for an empty one.
+    """
+    return _written_out(volume, text, len(text))
+
+
+def place_in(volume: Volume, text: str) -> str:
+    """A path of the command line at which something is to be made: as `path_in`, for as much of it as is there."""
+    end = len(text.rstrip("/"))
+    while end > 0 and "\\" in text[:end]:
+        found = _written_out(volume, text, end)
+        if found != text or _is_there(volume, text[:end]):
+            return found
+        end = text.rfind("/", 0, end)
+    return _written_out(volume, text, len(text))
+
+
+def _written_out(volume: Volume, text: str, end: int) -> str:
+    """The path, with the escapes before ``end`` as what they stand for if that, and not the text itself, is there."""
+    if not text:
+        raise UsageError(
+            "an empty path names no file", hint="/ is the volume's root; is a variable of the shell unset?"
+        )
+    if "\\" in text[:end] and not _is_there(volume, text[:end]):
+        plain = hidden(text[:end])
+        if _is_there(volume, plain):
+            return plain + text[end:]
     return text
+
+
+def _is_there(volume: Volume, path: str) -> bool:
+    try:
+        volume.stat.sync(path, follow_symlinks=False)
+    except OSError:
+        return False
+    return True
 
 
 def _record_at(store: ObjectStore, text: str) -> VersionRecord:

@@ -146,11 +146,17 @@ def files_text(files: int) -> str:
     return f"{max(0, files - 1):,}"
 
 
-def name_text(info: FileInfo, text: str | None = None) -> Text:
-    """A file's name in the colours of its kind."""
+def plain_name(info: FileInfo, text: str | None = None) -> str:
+    """A file's name, escaped; that of a directory ends with a slash."""
     text = shown(info.name or "/") if text is None else text
+    return text + ("/" if info.is_dir and not text.endswith("/") else "")
+
+
+def name_text(info: FileInfo, text: str | None = None) -> Text:
+    """A file's name in the colours of its kind, and where it leads to."""
+    text = plain_name(info, text)
     if info.is_dir:
-        return Text(text + ("" if text.endswith("/") else "/"), style="bold blue")
+        return Text(text, style="bold blue")
     if info.is_symlink:
         return Text.assemble((text, "cyan"), " -> ", shown(info.target or ""))
     return Text(text, style="green" if info.is_file and info.mode & 0o111 else "")

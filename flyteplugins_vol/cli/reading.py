@@ -7,6 +7,7 @@ import stat as modes
 import sys
 from collections import deque
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from flyteplugins_vol.cli.completing import paths as volume_paths
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import NotFoundError
 from flyteplugins_vol.cli.options import Options, common
-from flyteplugins_vol.cli.output import file_wire, name_text, path_wire, table
+from flyteplugins_vol.cli.output import file_wire, name_text, path_wire, plain_name, table
 from flyteplugins_vol.errors import UsageError
 from flyteplugins_vol.human import shown, size, when
 from flyteplugins_vol.io import ROVolume
@@ -60,11 +61,11 @@ def ls(options: Options, volume: str, paths: tuple[str, ...], long: bool, recurs
         output.result(None, table(columns, rows, right=("LINKS", "SIZE")))
     else:
         for info in found:
-            text = name_text(info, shown(info.path) if several else None)
+            name = shown(info.path) if several else None
             if output.out.is_terminal:
-                output.out.print(text)
+                output.out.print(name_text(info, name))
             else:
-                output.line(text.plain.partition(" -> ")[0])
+                output.line(plain_name(info, name))
 
 
 @click.command(short_help="Show the tree of directories.")
@@ -127,15 +128,14 @@ def stat(options: Options, volume: str, paths: tuple[str, ...]) -> None:
     from flyteplugins_vol.cli.output import version_wire
 
     version = version_at(volume, options.store)
-    if paths:
-        found = [version.stat.sync(path_in(version, path), follow_symlinks=False) for path in paths]
-        wires = [file_wire(info) for info in found]
-    else:
-        wires = [version_wire(version)]
+    found = [version.stat.sync(path_in(version, path), follow_symlinks=False) for path in paths]
+    wires = [file_wire(info) for info in found] if paths else [version_wire(version)]
     if options.as_json:
         options.output.result(wires if len(paths) != 1 and paths else wires[0])
         return
-    for wire in wires:
+    for wire, info in zip_longest(wires, found):
+        if info is not None:  # in JSON some names are escaped already
+            wire |= {"path": info.path, "target": info.target}
         rows = [(name, _cell(name, value)) for name, value in wire.items() if value is not None]
         options.output.result(None, table(("", ""), rows))
 

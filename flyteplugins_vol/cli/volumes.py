@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from typing import Any
 
 import click
@@ -175,14 +176,15 @@ def _tags(versions: list[ROVolume]) -> dict[str, list[str]]:
 def _ask(yes: bool, question: str) -> None:
     if yes:
         return
+    nobody = UsageError("nobody is there to answer", hint="--yes does not ask; else run it in a terminal")
+    if not sys.stdin:  # Python's, of a process that was started without one
+        raise nobody
     try:
         click.confirm(question, abort=True, err=True)
     except click.Abort as error:
         if isinstance(error.__context__, EOFError):
             click.echo(err=True)  # the question's line is still open
-            raise UsageError(
-                "nobody is there to answer", hint="--yes does not ask; else run it in a terminal"
-            ) from None
+            raise nobody from None
         raise
 
 

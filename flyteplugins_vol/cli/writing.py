@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import click
 
-from flyteplugins_vol.cli.addresses import path_in, writer_at
+from flyteplugins_vol.cli.addresses import path_in, place_in, writer_at
 from flyteplugins_vol.cli.completing import paths as volume_paths
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import NotFoundError
@@ -54,6 +54,8 @@ def put(
     tar c src | flytevol put data - backup/src.tar --force
     """
     for source in sources:
+        if source == "-" and not sys.stdin:  # Python's, of a process that was started without one
+            raise UsageError("there is no standard input: it is closed", hint="give a file, or redirect one: - < FILE")
         if source != "-" and not os.path.exists(source):
             raise NotFoundError(
                 f"there is no local file {shown(source)!r}",
@@ -101,7 +103,7 @@ def cp(
     flytevol cp data -r images backup/
     """
     with opened_writer(options, volume, fork) as (writer, publish):
-        writer.copy.sync(path_in(writer, source), dest, recursive=recursive, force=force)
+        writer.copy.sync(path_in(writer, source), place_in(writer, dest), recursive=recursive, force=force)
         publish(message)
 
 
@@ -154,7 +156,7 @@ def opened_writer(
 
 
 def _targets(writer: RWVolume, sources: tuple[str, ...], dest: str) -> list[str]:
-    dest = path_in(writer, dest)
+    dest = place_in(writer, dest)
     inside = dest.endswith("/") or len(sources) > 1 or (writer.exists.sync(dest) and writer.stat.sync(dest).is_dir)
     if not inside:
         return [dest]

@@ -52,6 +52,9 @@ BUFFER = 256 << 10
 """Bytes that an open file reads or gathers at a time, unless told otherwise."""
 
 
+_LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ)
+
+
 class ReadFiles:
     """Methods of every volume that look at its files."""
 
@@ -88,10 +91,16 @@ class ReadFiles:
 
     @dual
     def exists(self: Any, path: PathLike) -> bool:
-        """Whether a path leads to anything; a symlink that leads nowhere does not."""
+        """Whether a path leads to anything, as os.path.exists: not so what no file can have as a name.
+
+        A symlink that leads nowhere, in a circle or out of the volume does not either.
+        """
+        tree = self._reading()
         try:
-            return find(self._reading(), path).node is not None
-        except (FileNotFoundError, NotADirectoryError):
+            return find(tree, path).node is not None
+        except OSError as error:
+            if error.errno not in _LEADS_NOWHERE:
+                raise
             return False
 
     @dual
@@ -140,8 +149,9 @@ class ReadFiles:
     ) -> Path:  # fmt: skip
         """Copy a file, or a directory with all below it, to local disk, with permissions and times; returns where.
 
-        A ``dest`` that is a directory gets it under its own name. Existing files are replaced only with ``force``; no
-        file is ever there in part. Special files have no content and are left out, and ``progress`` is told of them.
+        A ``dest`` that is a directory gets it under its own name, which of a symlink is the symlink's. Existing files
+        are replaced only with ``force``; no file is ever there in part. Special files have no content and are left out,
+        and ``progress`` is told of them.
         """
         tree = self._reading()
         return download(tree, as_text(path), Path(dest), force=force, progress=progress or quiet)

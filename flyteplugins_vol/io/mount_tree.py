@@ -29,6 +29,8 @@ class MountTree:
             return _node(path, os.lstat(path))
         except FileNotFoundError:
             return None
+        except ValueError:  # a zero byte
+            return None
 
     def readlink(self, node: Node) -> bytes:
         return os.readlink(node.key)

@@ -13,6 +13,7 @@ def find_volume(store: ObjectStore, name: str) -> str | None:
     if len(ids) > 1:
         raise UsageError(
             f"{len(ids)} volumes are named {name!r} in {store.url}: {', '.join(ids[:10])}",
-            hint="load the one that you mean by the locator of a version",
+            hint="load the one that you mean by the locator of a version; `flytevol list` shows what each of them has, "
+            f"`flytevol delete {name}-{ids[0]}` removes the first",
         )
     return ids[0] if ids else None

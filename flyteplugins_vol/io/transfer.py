@@ -34,11 +34,13 @@ def quiet(event: Mapping[str, Any]) -> None:
 def download(tree: FileTree, path: str, target: Path, *, force: bool, progress: Progress) -> Path:
     """Copy a file, or a directory with all below, to local disk; returns where it is.
 
-    A target that is a directory gets it under its own name (of the root: what is in it).
+    A target that is a directory gets it under its own name (of the root: what is in it). A symlink is followed, and its
+    name stays.
     """
-    found = find(tree, path)
-    node = found.existing()
-    name = check_name(found.name, path) if found.name else b""
+    node = find(tree, path).existing()
+    name = find(tree, path, follow=False).name
+    if name:
+        check_name(name, path)
     if target.is_dir() and name:
         target = target / os.fsdecode(name)
     if not node.is_dir:

@@ -109,7 +109,9 @@ class Volume(ReadFiles, Listing, Past, Comparing, Merging, Tagging, Copying, Upk
     ) -> RWVolume:
         """The writer of the volume with this name, where its ref ``main`` is now. Its commits continue that line.
 
-        Raises `VersionNotFoundError` if there is none (and not ``create_if_missing``), `UsageError` if several.
+        ``create_if_missing``: else a new volume, which has the name from its first version on; of two that are made at
+        once both have it. Raises `VersionNotFoundError` if there is none (and not ``create_if_missing``), `UsageError`
+        if there are several.
         """
         url = parse_store_url(hosts.store_url(store)).text
         store_options = with_secret(url, store_options, encryption)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,9 @@ from types import SimpleNamespace
 import pytest
 
 from flyteplugins_vol.cli.addresses import _is_meant
-from tests.cli.conftest import Cli
+from flyteplugins_vol.errors import UsageError
+from flyteplugins_vol.io import Volume
+from tests.cli.conftest import COMMAND, Cli
 
 
 @pytest.fixture
@@ -95,11 +98,21 @@ def test_a_name_of_several_volumes_lists_them(cli: Cli) -> None:
     assert cli("ls", "twin", "--json", code=2).out == ""
 
 
+def test_two_that_are_made_at_once_both_have_the_name_and_one_can_go(cli: Cli) -> None:
+    made = [Volume.from_name.sync("twin", cli.store, create_if_missing=True) for _ in range(2)]
+    locators = [volume.finalize.sync().locator for volume in made]
+    with pytest.raises(UsageError, match="2 volumes are named 'twin'") as caught:
+        Volume.from_name.sync("twin", cli.store)
+    command = caught.value.hint.partition("`flytevol delete ")[2].partition("`")[0]
+    cli("delete", command, "--yes")
+    assert Volume.from_name.sync("twin", cli.store).locator in locators
+
+
 def test_a_version_that_several_begin_like_lists_them(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two writers began from the same version: both versions have the number 2, and the ref names one of them."""
     monkeypatch.setenv("FLYTE_VOL_LEASE_SECONDS", "0")  # else the second would be refused before it writes one
     from flyteplugins_vol.errors import RefMovedError
-    from flyteplugins_vol.io import RWVolume, Volume
+    from flyteplugins_vol.io import RWVolume
 
     cli("new", "data")
     first, second = (Volume.from_name.sync("data", cli.store) for _ in range(2))
@@ -362,6 +375,84 @@ def test_any_name_is_shown_escaped_and_can_be_used(cli: Cli) -> None:
     target = cli.root / "out"
     cli("get", "odd", "/", target)
     assert sorted(os.listdir(os.fsencode(target))) == sorted(set(names) - {b"\xff"})
+
+
+def test_a_name_with_an_arrow_is_listed_whole(cli: Cli) -> None:
+    cli.volume("odd", {"a -> b": b"1", "d -> e/f": b"2"})
+    assert cli("ls", "odd").lines == ["a -> b", "d -> e/"]
+    local = cli.root / "local"
+    local.mkdir()
+    (local / "link").symlink_to("a -> b")
+    cli("put", "odd", local, "/")
+    assert cli("ls", "odd", "local").lines == ["link"]
+    assert cli("ls", "odd", "-l", "local").lines[1].endswith("link -> a -> b")
+
+
+def test_stat_escapes_once_what_ls_escapes(cli: Cli) -> None:
+    cli.volume("odd", {os.fsdecode(b"\xff"): b"", "new\nline": b""})
+    local = cli.root / "local"
+    local.mkdir()
+    os.symlink(b"\xff\n", os.fsencode(local) + b"/link\xfe")
+    cli("put", "odd", local, "/")
+    for text in (r"\xff", r"new\nline", r"local/link\xfe"):
+        assert cli("stat", "odd", text).lines[0].split() == ["path", "/" + text]
+    assert cli("stat", "odd", r"local/link\xfe").lines[-1].split() == ["target", r"\xff\n"]
+    cli("rm", "odd", r"local/link\xfe")  # which leads nowhere
+    assert cli("ls", "odd", "local").lines == []
+
+
+def test_an_escaped_path_is_also_where_something_is_made(cli: Cli) -> None:
+    cli.volume("odd", {"new\nline/a": b"1", "plain": b"2"})
+    cli("cp", "odd", "plain", r"new\nline")
+    cli("cp", "odd", "plain", r"/new\nline/b")
+    cli("put", "odd", "-", r"new\nline/not/the\re", stdin=b"3")
+    cli("put", "odd", "-", r"new\nline/a", "--force", stdin=b"4")
+    assert cli("ls", "odd", "-r").lines == [
+        r"/new\nline/", r"/new\nline/a", r"/new\nline/b", r"/new\nline/not/", r"/new\nline/not/the\\re",
+        r"/new\nline/plain", "/plain",
+    ]  # fmt: skip
+    assert cli("cat", "odd", r"new\nline/a").raw == b"4"
+    cli("cp", "odd", "plain", r"as\typed")
+    assert cli("ls", "odd", r"as\\typed").lines == [r"as\\typed"]
+
+
+def test_an_empty_path_is_refused(cli: Cli, data: str) -> None:
+    for arguments in (
+        ["rm", "data", "-r", ""], ["rm", "data", "-rf", "a", ""], ["cp", "data", "a", ""],
+        ["cp", "data", "-r", "", "x"], ["ls", "data", ""], ["get", "data", "", "x"],
+    ):  # fmt: skip
+        assert "error: an empty path names no file\n  hint: / is the volume's root" in cli(*arguments, code=2).err
+    assert "an empty path" in cli("put", "data", "-", "", code=2, stdin=b"x").err
+    assert len(cli.versions("data")) == 1
+    cli("rm", "data", "-r", "/")
+    assert cli("ls", "data").lines == []
+
+
+def test_a_closed_standard_input_is_spoken_of(cli: Cli, data: str) -> None:
+    for arguments, message in (
+        (["put", "data", "-", "x"], "there is no standard input"),
+        (["delete", "data"], "nobody is there to answer"),
+    ):
+        command = ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"error: {message}" in done.stderr
+    assert len(cli.versions("data")) == 1
+
+
+def test_get_of_a_symlink_keeps_its_name(cli: Cli, data: str) -> None:
+    local = cli.root / "local"
+    local.mkdir()
+    for name, target in (("current", "../dir/sub"), ("first", "../a")):
+        (local / name).symlink_to(target)
+    cli("put", "data", local, "/")
+    out = cli.root / "out"
+    out.mkdir()
+    cli("get", "data", "local/current/", out)
+    cli("get", "data", "local/first", out)
+    assert sorted(os.listdir(out)) == ["current", "first"]
+    assert (out / "current" / "c").read_bytes() == b"c"
+    assert (out / "first").read_bytes() == b"aa\n"
 
 
 def test_a_hash_that_begins_with_decimal_digits_is_no_number_only() -> None:
