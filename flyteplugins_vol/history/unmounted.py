@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import shutil
 import sqlite3
 import threading
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.errors import HandleClosedError, IndexDamagedError, LocalDirectoryError, VolumeError
+from flyteplugins_vol.history.closer import begin_closer, later
 from flyteplugins_vol.history.commit import Progress
 from flyteplugins_vol.history.lease_wait import LeaseWait
 from flyteplugins_vol.history.record import VersionRecord
@@ -197,31 +197,6 @@ class Unmounted:
         with self._thawed:
             self._frozen = False
             self._thawed.notify_all()
-
-
-_gone: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()  # its put may interrupt itself
-_closer: threading.Thread | None = None
-
-
-def later(action: Callable[[], object]) -> None:
-    """From a finalizer, which runs in any thread, whatever locks that has: in a thread that has none."""
-    _gone.put(action)
-
-
-def begin_closer() -> None:
-    """Before the first finalizer: what runs in one starts no thread."""
-    global _closer
-    if _closer is None or not _closer.is_alive():  # a forked child has none
-        _closer = threading.Thread(target=_close_gone, name="close", daemon=True)
-        _closer.start()
-
-
-def _close_gone() -> None:
-    while True:
-        try:
-            _gone.get()()
-        except Exception:
-            log.exception("a session could not be closed")
 
 
 def _hold(directory: str) -> int:

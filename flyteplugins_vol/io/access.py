@@ -13,11 +13,13 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from flyteplugins_vol.history.checkout import disk_error
-from flyteplugins_vol.history.unmounted import Unmounted, begin_closer, later
+from flyteplugins_vol.history.closer import begin_closer, finish, later
+from flyteplugins_vol.history.unmounted import Unmounted
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.portable import make_workspace
 
 _ALL: weakref.WeakSet[Access] = weakref.WeakSet()
+_LAST_SECONDS = 17.0  # for what finalizers have left to do at the end of the process, as for a mount's last commit
 
 
 def remove_directories() -> None:
@@ -136,8 +138,11 @@ class _Opened:
 
 @atexit.register
 def _close_all() -> None:
-    for opened in list(_Opened.all):
-        opened.close()
+    try:
+        finish(_LAST_SECONDS)  # a file that was just collected is still to be published
+    finally:
+        for opened in list(_Opened.all):
+            opened.close()
 
 
 def _keep_open() -> None:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class DaemonPool(Executor):
-    """An executor of at most ``workers`` threads, started as they are needed."""
+    """An executor of at most ``workers`` threads, started as needed; where none can be, `submit` runs the call."""
 
     def __init__(self, workers: int, name: str) -> None:
         self._workers = workers
@@ -32,12 +32,21 @@ class DaemonPool(Executor):
         with self._lock:
             if self._closed:
                 raise RuntimeError("the pool was shut down")
-            self._calls.put((future, lambda: fn(*args, **kwargs)))
-            if not self._idle.acquire(blocking=False) and len(self._threads) < self._workers:
-                thread = threading.Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+            has_thread = self._idle.acquire(blocking=False) or len(self._threads) >= self._workers
+            if has_thread or self._begin_thread() or self._threads:
+                self._calls.put((future, lambda: fn(*args, **kwargs)))
+                return future
+        _run(future, lambda: fn(*args, **kwargs))
         return future
+
+    def _begin_thread(self) -> bool:
+        thread = threading.Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # since Python 3.12, when the process ends; a last commit is made all the same
+            return False
+        self._threads.append(thread)
+        return True
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; ``wait`` for those under way, ``cancel_futures`` of those that have not begun."""
@@ -62,14 +71,16 @@ class DaemonPool(Executor):
 
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
-            future, run = call
-            if future.set_running_or_notify_cancel():
-                try:
-                    result = run()
-                except BaseException as error:  # handed over whole to whoever waits
-                    future.set_exception(error)
-                else:
-                    future.set_result(result)
-                    del result
-            del call, future, run  # an idle thread keeps nothing alive
+            _run(*call)
+            del call  # an idle thread keeps nothing alive
             self._idle.release()
+
+
+def _run(future: Future[Any], call: Callable[[], Any]) -> None:
+    if future.set_running_or_notify_cancel():
+        try:
+            result = call()
+        except BaseException as error:  # handed over whole to whoever waits
+            future.set_exception(error)
+        else:
+            future.set_result(result)

@@ -51,3 +51,24 @@ from flyteplugins_vol.store.daemonpool import DaemonPool
 DaemonPool(1, "x").submit(time.sleep, 1000)
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def no_thread(_: threading.Thread) -> None:
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+
+
+def test_where_no_thread_can_be_had_the_call_runs_in_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch, DaemonPool(2, "test") as pool:
+        patch.setattr(threading.Thread, "start", no_thread)
+        assert pool.submit(threading.current_thread).result(10) is threading.current_thread()
+        with pytest.raises(ZeroDivisionError):
+            pool.submit(lambda: 1 // 0).result(10)
+    with DaemonPool(2, "test") as pool:
+        begun, end = threading.Event(), threading.Event()
+        first = pool.submit(lambda: (begun.set(), end.wait()))
+        begun.wait()
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_thread)
+            second = pool.submit(threading.current_thread)
+        end.set()
+        assert (second.result(10).name, first.done()) == ("test_0", True), "there is one: it does both"

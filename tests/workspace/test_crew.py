@@ -154,3 +154,22 @@ def test_a_container_s_limit_counts(tmp_path: Path) -> None:
 def test_this_machine_tells() -> None:
     there = memory_there()
     assert there is None or there > 1 << 20
+
+
+def test_at_the_end_of_the_process_whoever_runs_does_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    done: list[threading.Thread] = []
+    left = [PACK] * 20
+
+    def work() -> int:
+        done.append(threading.current_thread())
+        return left.pop() if left else 0
+
+    assert Crew(Pace(4)).run(work)
+    assert (left, set(done)) == ([], {threading.current_thread()})
+    assert not Crew(Pace(4)).run(work)
+    with pytest.raises(ZeroDivisionError):
+        Crew(Pace(4)).run(lambda: 1 // 0)
