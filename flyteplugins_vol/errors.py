@@ -12,6 +12,7 @@
     │   ├── OtherVolumeError        the version is one of another volume
     │   ├── OtherStoreError         the version is in another store
     │   ├── EncryptionKeyError      the secret of an encrypted store is missing, or another, or not called for
+    │   ├── ForkedHandleError       the handle is written through by the process that this one was forked from
     │   └── HandleClosedError       the handle was finalized or abandoned
     ├── SetupError                  this machine is not ready: repair it
     │   ├── FuseMissingError        no /dev/fuse, or it may not be opened
@@ -111,6 +112,10 @@ class OtherStoreError(UsageError):
 
 class EncryptionKeyError(UsageError):
     kind = "encryption-key"
+
+
+class ForkedHandleError(UsageError):
+    kind = "forked-handle"
 
 
 class HandleClosedError(UsageError):

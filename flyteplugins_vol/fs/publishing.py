@@ -25,7 +25,7 @@ from fsspec.transaction import Transaction  # pyright: ignore[reportMissingTypeS
 
 from flyteplugins_vol.errors import HandleClosedError
 from flyteplugins_vol.fs.writing import ReadFile
-from flyteplugins_vol.history.unmounted import later
+from flyteplugins_vol.history.closer import later
 from flyteplugins_vol.io import ROVolume, RWVolume, StoreOptions, Volume
 
 log = logging.getLogger(__name__)

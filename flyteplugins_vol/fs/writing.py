@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol, cast
 
-from flyteplugins_vol.history.unmounted import later
+from flyteplugins_vol.history.closer import later
 from flyteplugins_vol.io import RWVolume
 
 log = logging.getLogger(__name__)

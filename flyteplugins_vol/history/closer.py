@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable
+
+from flyteplugins_vol.errors import ForkedHandleError
 
 log = logging.getLogger(__name__)
 
@@ -55,5 +59,18 @@ def _close_gone() -> None:
 def _do(action: Callable[[], object]) -> None:
     try:
         action()
+    except ForkedHandleError:
+        pass  # a copy of what the parent closes
     except Exception:
         log.exception("a session could not be closed")
+
+
+def _begin_afresh() -> None:
+    """In a forked child: what is in the queue is the parent's to do, and its thread is not there."""
+    global _gone, _closer
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(_gone))  # what is in it would go, and do what it does when it goes
+    _gone, _closer = queue.SimpleQueue(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_afresh)

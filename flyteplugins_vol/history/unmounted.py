@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import shutil
@@ -17,18 +18,26 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from flyteplugins_vol.config import cache_root
-from flyteplugins_vol.errors import HandleClosedError, IndexDamagedError, LocalDirectoryError, VolumeError
+from flyteplugins_vol.errors import (
+    ForkedHandleError,
+    HandleClosedError,
+    IndexDamagedError,
+    LocalDirectoryError,
+    VolumeError,
+)
+from flyteplugins_vol.forked import wait_for
 from flyteplugins_vol.history.closer import begin_closer, later
 from flyteplugins_vol.history.commit import Progress
 from flyteplugins_vol.history.lease_wait import LeaseWait
 from flyteplugins_vol.history.record import VersionRecord
-from flyteplugins_vol.history.session import open_session
+from flyteplugins_vol.history.session import Session, open_session
 from flyteplugins_vol.history.tidy import UNMOUNTED, tidy_daily
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.portable import OPEN_FLAGS, fcntl, make_workspace
 from flyteplugins_vol.store.daemonpool import DaemonPool
 from flyteplugins_vol.store.fetch import Miss
 from flyteplugins_vol.workspace.warmup import warm
+from flyteplugins_vol.workspace.workspace import Workspace
 
 T = TypeVar("T")
 
@@ -53,9 +62,8 @@ class Unmounted:
             spec, meta_dir=os.path.join(cache_root(), UNMOUNTED, own), resume=False, upload_delay=0.0
         )
         self._held = None if spec.read_only else _hold(spec.meta_dir)
-        self._lock = threading.RLock()
-        self._thawed = threading.Condition(self._lock)
-        self._frozen = False
+        self._begin_locks()
+        self._is_parents = False  # it is a copy, in a forked child, of one that takes writes
         self._ticked = time.monotonic()
         self._pool: DaemonPool | None = None
         self._uploading = 0
@@ -64,11 +72,25 @@ class Unmounted:
         self._when_unused: Callable[[], None] | None = None
         self._changes = self._published = 0
         try:
-            self.session = open_session(spec, self.call, LeaseWait(spec.volume_name))
+            self._session: Session | None = open_session(spec, self.call, LeaseWait(spec.volume_name))
         except BaseException:
             self._leave()
             raise
-        self.workspace = self.session.workspace
+        _ALL[id(self)] = self
+
+    @property
+    def session(self) -> Session:
+        """What is open. In a forked child a reader's is opened again, by whoever asks first: as `open_session`."""
+        with self._lock:
+            if self._session is None:
+                self._check_open()
+                self._session = open_session(self.spec, self.call, LeaseWait(self.spec.volume_name))
+            return self._session
+
+    @property
+    def workspace(self) -> Workspace:
+        """For functions that are given to `call` and `change`."""
+        return (self._session or self.session).workspace
 
     def call(self, fn: Callable[..., T], *args: Any) -> T:
         """Run a function that changes nothing, or is part of a commit, as the owner."""
@@ -100,6 +122,11 @@ class Unmounted:
                 self._check_open()
                 raise
         return bytes(found)
+
+    def release(self, ino: int, flags: int) -> None:
+        """A file that was opened by these flags is closed."""
+        if not self._is_parents:
+            self.call(lambda: self.workspace.release(ino, flags))
 
     def warm(self, path: str) -> None:
         """Fetch all that is at a path into the cache of this machine. Raises `VolumeError`."""
@@ -142,17 +169,21 @@ class Unmounted:
 
     def close(self) -> None:
         """Let go, and drop what was not committed. Idempotent."""
+        if self._is_parents:
+            return
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            self.session.close(keep=False)
+            if self._session is not None:
+                self._session.close(keep=False)
         self._leave()
 
     def _leave(self) -> None:
         if self._held is not None:
+            fcntl.flock(self._held, fcntl.LOCK_UN)  # close alone would not do while a forked child has it, too
             os.close(self._held)  # first: where files that are open cannot be removed, it would stay
             self._held = None
         shutil.rmtree(self.spec.meta_dir, ignore_errors=True)
@@ -165,7 +196,32 @@ class Unmounted:
     ) -> None:
         self.close()
 
+    def _begin_locks(self) -> None:
+        self._lock = threading.RLock()
+        wait_for(self._lock)
+        self._thawed = threading.Condition(self._lock)
+        self._frozen = False
+
+    def begin_afresh(self) -> None:
+        """In a forked child: its parent's threads are not there, and SQLite and the store's client are not to be used.
+
+        Nor are they to be closed: that would remove the parent's WAL.
+        """
+        self._begin_locks()
+        self._is_parents = not self.spec.read_only
+        if self._session is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+            self._session = None
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
     def _check_open(self) -> None:
+        if self._is_parents:
+            raise ForkedHandleError(
+                f"volume {self.spec.volume_name} is written to by the process that this one was forked from",
+                hint="write in that process, or fork the volume here",
+            )
         if self._closed:
             raise HandleClosedError("the volume was closed meanwhile", hint="open it again")
 
@@ -197,6 +253,19 @@ class Unmounted:
         with self._thawed:
             self._frozen = False
             self._thawed.notify_all()
+
+
+_ALL: weakref.WeakValueDictionary[int, Unmounted] = weakref.WeakValueDictionary()
+
+
+def _begin_afresh() -> None:
+    for ref in _ALL.valuerefs():
+        if (session := ref()) is not None:
+            session.begin_afresh()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_afresh)
 
 
 def _hold(directory: str) -> int:

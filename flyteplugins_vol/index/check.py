@@ -14,6 +14,7 @@ import os
 import sqlite3
 from collections.abc import Iterable
 
+from flyteplugins_vol.forked import no_fork
 from flyteplugins_vol.index.database import IndexDatabase
 from flyteplugins_vol.index.rows import (
     MAX_NUMBER,
@@ -37,15 +38,16 @@ _REGULAR = "(mode & 0xf000) = 0x8000"
 
 def check_published(path: str) -> None:
     """Raise `IndexDamagedError` or `NewerFormatError` for an index that no version can have."""
-    db = IndexDatabase.open(path, read_only=True)
-    try:
-        _check_heads(db.sql)
-        if os.path.getsize(path) <= COMPLETELY_BELOW:
-            _refuse_any(db.sql, _STRUCTURE)
-    except sqlite3.DatabaseError as error:
-        damaged(str(error))
-    finally:
-        db.drop()
+    with no_fork():
+        db = IndexDatabase.open(path, read_only=True)
+        try:
+            _check_heads(db.sql)
+            if os.path.getsize(path) <= COMPLETELY_BELOW:
+                _refuse_any(db.sql, _STRUCTURE)
+        except sqlite3.DatabaseError as error:
+            damaged(str(error))
+        finally:
+            db.drop()
 
 
 def check_completely(path: str, *, counts: bool = True) -> None:

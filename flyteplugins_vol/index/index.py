@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from flyteplugins_vol.forked import no_fork
 from flyteplugins_vol.index.blocks import BlockTable
 from flyteplugins_vol.index.database import IndexDatabase
 from flyteplugins_vol.index.entries import EntryTable
@@ -56,27 +57,29 @@ class Index:
     @classmethod
     def create(cls, path: str, *, uid: int, gid: int) -> Index:
         """A new index with an empty root directory, mode 0755, of that owner."""
-        index = cls(IndexDatabase.create(path))
-        now = time.time_ns()
-        root = Inode(ROOT_INO, stat.S_IFDIR | 0o755, 2, uid, gid, 0, 0, 0, now, now, now, ROOT_INO, None)
-        index.next_ino = ROOT_INO + 1
-        index.files = 1
-        index.inodes.add(root)
-        index.commit()
-        return index
+        with no_fork():
+            index = cls(IndexDatabase.create(path))
+            now = time.time_ns()
+            root = Inode(ROOT_INO, stat.S_IFDIR | 0o755, 2, uid, gid, 0, 0, 0, now, now, now, ROOT_INO, None)
+            index.next_ino = ROOT_INO + 1
+            index.files = 1
+            index.inodes.add(root)
+            index.commit()
+            return index
 
     @classmethod
     def open(cls, path: str, *, read_only: bool) -> Index:
         """An existing index. Raises `IndexDamagedError` or `NewerFormatError`."""
-        db = IndexDatabase.open(path, read_only=read_only)
-        try:
-            return cls(db)
-        except sqlite3.DatabaseError as error:
-            db.drop()
-            damaged(str(error))
-        except BaseException:
-            db.drop()
-            raise
+        with no_fork():
+            db = IndexDatabase.open(path, read_only=read_only)
+            try:
+                return cls(db)
+            except sqlite3.DatabaseError as error:
+                db.drop()
+                damaged(str(error))
+            except BaseException:
+                db.drop()
+                raise
 
     def hold_all(self) -> None:
         """Forget nothing from now on: for namespaces that are gone through again and again, at 500 bytes a file."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
 import shutil
-import threading
 import weakref
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from flyteplugins_vol.errors import ForkedHandleError
+from flyteplugins_vol.forked import Lock
 from flyteplugins_vol.history.checkout import disk_error
 from flyteplugins_vol.history.closer import begin_closer, finish, later
 from flyteplugins_vol.history.unmounted import Unmounted
 from flyteplugins_vol.model import MountSpec
-from flyteplugins_vol.portable import make_workspace
+from flyteplugins_vol.portable import fcntl, make_workspace
 
 _ALL: weakref.WeakSet[Access] = weakref.WeakSet()
 _LAST_SECONDS = 17.0  # for what finalizers have left to do at the end of the process, as for a mount's last commit
@@ -34,9 +34,10 @@ class Access:
     """How a handle reaches its files at present. Not part of its value: copies and pickles begin afresh."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = Lock()
         self.session: Unmounted | None = None
         self._opened: _Opened | None = None
+        self._parent = 0  # in a forked child, the process that writes through the handle of which this is a copy
 
     def __reduce__(self) -> tuple[type[Access], tuple[()]]:
         return Access, ()
@@ -71,10 +72,24 @@ class Access:
         """The session that takes writes, if there is one."""
         return self.session if self.session is not None and not self.session.spec.read_only else None
 
+    def check_ours(self, name: str) -> None:
+        """Raise `ForkedHandleError` if what is written through the handle is the parent's."""
+        if self._parent:
+            raise ForkedHandleError(
+                f"volume {name!r} is written to by process {self._parent}, from which this one was forked",
+                hint="write in that process, or fork() the volume here: it begins with the last version",
+            )
+
     def close(self) -> None:
         if self._opened is not None:
             self._opened.close()
         self.session = self._opened = None
+
+    def begin_afresh(self) -> None:
+        """In a forked child: readers go on with sessions of their own, and what is written is the parent's."""
+        if self.writer is not None:
+            self.session = self._opened = None
+            self._parent = os.getppid()
 
     def drop(self) -> bool:
         """Close. Whether something is lost by that: written, and in no version."""
@@ -99,11 +114,16 @@ class _WriterLock:
         make_workspace(spec.meta_dir)
         return cls(spec.meta_dir, workspace_lock.hold(replace(spec, mount_path=""), None))
 
+    def leave(self) -> None:
+        """In a forked child: it is the parent's alone."""
+        os.close(self._fd)
+
     def release(self) -> None:
         with suppress(OSError):
             if os.listdir(self._directory) == ["lock"]:  # no workspace that somebody may resume
                 os.unlink(os.path.join(self._directory, "lock"))
                 os.rmdir(self._directory)
+        fcntl.flock(self._fd, fcntl.LOCK_UN)  # close alone would not do while a forked child has it, too
         os.close(self._fd)
 
 
@@ -118,9 +138,13 @@ class _Opened:
         self._owner = os.getpid()
         _Opened.all.add(self)
 
-    def keep(self) -> None:
-        if self._session is not None:
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session.workspace.index.db.sql))
+    def begin_afresh(self) -> None:
+        """In a forked child: what reads is its own from now on, what writes is its parent's."""
+        if self._lock is None:
+            self._owner = os.getpid()
+        else:
+            self._lock.leave()
+            self._lock = None
 
     def close(self) -> None:
         if os.getpid() != self._owner:  # a forked child's exit is not its parent's
@@ -145,11 +169,12 @@ def _close_all() -> None:
             opened.close()
 
 
-def _keep_open() -> None:
-    """In a forked child: SQLite must not close its parent's index there, which would remove the WAL under it."""
+def _begin_afresh() -> None:
     for opened in _Opened.all:
-        opened.keep()
+        opened.begin_afresh()
+    for access in list(_ALL):
+        access.begin_afresh()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_keep_open)
+    os.register_at_fork(after_in_child=_begin_afresh)

@@ -59,6 +59,7 @@ class ReadFiles:
     """Methods of every volume that look at its files."""
 
     if TYPE_CHECKING:
+        name: str
         _access: Access
         _record: Known | None
         _mounting: Mounting | None
@@ -216,6 +217,8 @@ class ReadFiles:
             session = access.session
             if session is not None and (access.writer is not None or session.spec.base == base):
                 return session
+            if base is None:
+                access.check_ours(self.name)
             return _opened(self, access, self._spec(MountOptions(is_read_only=base is not None)))
 
 
@@ -223,6 +226,7 @@ class WriteFiles:
     """Methods of a writable volume that change its files."""
 
     if TYPE_CHECKING:
+        name: str
         _access: Access
         _mounting: Mounting | None
 
@@ -301,6 +305,7 @@ class WriteFiles:
     def _writer(self) -> Unmounted:
         access = self._access
         with access.lock:
+            access.check_ours(self.name)
             return access.writer or _opened(self, access, self._spec(MountOptions()))
 
     def _commit_unmounted(self, message: str | None, progress: Any) -> VersionRecord:

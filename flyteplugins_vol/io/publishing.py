@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flyteplugins_vol.errors import CommitError, HandleClosedError, NothingCommittedError, VolumeError
+from flyteplugins_vol.forked import Lock
 from flyteplugins_vol.history.forking import publish_fork
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.unmounted import publish_unmounted
@@ -37,7 +37,7 @@ class Publishing(WriteFiles, Mountable):
         self._final: ROVolume | None = None
         self._abandoned = False
         self._failure = ""  # why it could not be handed over: SDKs tell little more of it than its repr
-        self._publishing = threading.RLock()  # so that a handle returned twice is finalized once
+        self._publishing = Lock()  # so that a handle returned twice is finalized once
 
     def _do_commit(self, message: str | None = None, *, progress: Any = None) -> ROVolume:
         """Publish the volume as it is now as an immutable version; it stays mounted, if it is.
@@ -48,6 +48,7 @@ class Publishing(WriteFiles, Mountable):
         """
         with self._publishing:
             self._check_open()
+            self._access.check_ours(self.name)
             if self._access.writer is not None:
                 self._record = record = self._commit_unmounted(message, progress)
             else:
@@ -111,6 +112,7 @@ class Publishing(WriteFiles, Mountable):
     hand_over = dual(_do_hand_over)
 
     def _published_unmounted(self, message: str | None, progress: Any = None) -> ROVolume:
+        self._access.check_ours(self.name)
         if self._access.writer is not None:
             self._record = self._commit_unmounted(message, progress)
         elif not (self._own and message is None and self._record is not None):

@@ -15,6 +15,7 @@ from flyteplugins_vol.history.unmounted import Unmounted, later
 from flyteplugins_vol.io.tree import Node, check_memory
 from flyteplugins_vol.model import ROOT_INO, AttrChange, Caller, Inode
 from flyteplugins_vol.workspace.ranges import SEEK_DATA
+from flyteplugins_vol.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -32,10 +33,13 @@ class SessionTree:
 
     def __init__(self, session: Unmounted, owner: object) -> None:
         self._session = session
-        self._workspace = session.workspace
         self._owner = owner  # closes the session when it goes: so it stays as long as a tree or a file is used
         session.used_by(self)
         self._caller = Caller(getattr(os, "getuid", int)(), getattr(os, "getgid", int)(), _UMASK)
+
+    @property
+    def _workspace(self) -> Workspace:
+        return self._session.workspace  # asked each time: in a forked child it is another one
 
     def root(self) -> Node:
         return self._look(self._workspace.getattr, ROOT_INO)
@@ -190,7 +194,7 @@ class _File(io.RawIOBase):
         if self._open and not self.closed:
             self._open = False
             session = self._session
-            release = partial(session.call, session.workspace.release, self._ino, self._flags)
+            release = partial(session.release, self._ino, self._flags)
             if self._collected:  # in any thread, whatever locks that has
                 later(release)
             else:

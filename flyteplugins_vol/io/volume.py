@@ -243,6 +243,8 @@ class RWVolume(Publishing, Restoring, Volume):
         self._check_open()
         if read_only:
             self._check_committed("mount read-only")
+        else:
+            self._access.check_ours(self.name)
         options = MountOptions(
             mount_path=mount_path, meta_dir=meta_dir, cache_dir=cache_dir, max_uploads=max_uploads,
             attr_cache=attr_cache, entry_cache=entry_cache, dir_entry_cache=dir_entry_cache, timeout=timeout,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+from ..forked import Lock
 from .base import (
     Data,
     ObjectInfo,
@@ -90,7 +90,7 @@ class _Object(NamedTuple):
 
 
 # Single dict operations are atomic in CPython; the lock is for those that look before they write.
-_lock = threading.Lock()
+_lock = Lock()
 _shelves: dict[str, dict[str, _Object]] = {}
 _tags = iter(range(1, 1 << 62))
 

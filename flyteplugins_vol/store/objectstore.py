@@ -17,6 +17,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
 from ..config import StoreOptions
+from . import obstoreruntime
 from .base import (
     Data,
     ObjectInfo,
@@ -143,6 +144,7 @@ class CloudStore(ObjectStore):
 
     def _called(self, verb: str, key: str, call: Callable[[], T]) -> T | None:
         """The answer, or None for an object that is absent; every failure as what it means."""
+        obstoreruntime.enter(self.url)
         try:
             return call()
         except (AlreadyExistsError, PreconditionError):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from ..config import StoreOptions, store_options_from_environment
 from ..errors import UsageError
+from . import obstoreruntime
 from .base import ObjectStore
 from .doubting import Doubting
 from .encrypted import Encrypted, Unencrypted
@@ -34,7 +37,7 @@ def open_store(url: str, options: StoreOptions | None = None) -> ObjectStore:
 
 def open_bare(where: StoreUrl, options: StoreOptions) -> ObjectStore:
     """The store itself, which tries each call once."""
-    if options.backend == "fsspec" or where.scheme not in NATIVE_SCHEMES:
+    if options.backend == "fsspec" or where.scheme not in NATIVE_SCHEMES or _needs_s3fs(where, options):
         from .fsspecstore import FsspecStore  # fsspec takes 0.1 s to import
 
         return FsspecStore.opened(where, options)
@@ -45,3 +48,9 @@ def open_bare(where: StoreUrl, options: StoreOptions) -> ObjectStore:
     from .objectstore import CloudStore
 
     return CloudStore.opened(where, options)
+
+
+def _needs_s3fs(where: StoreUrl, options: StoreOptions) -> bool:
+    """In a forked child, where obstore does not work any more, and if there is s3fs."""
+    forked = where.scheme == "s3" and options.backend == "auto" and obstoreruntime.is_lost()
+    return forked and find_spec("s3fs") is not None

@@ -15,7 +15,7 @@ import pytest
 
 from flyteplugins_vol.errors import HandleClosedError, UsageError, VersionNotFoundError
 from flyteplugins_vol.fs import VolumeFileSystem
-from flyteplugins_vol.history.unmounted import later
+from flyteplugins_vol.history.closer import later
 from flyteplugins_vol.history.volumes import list_versions, list_volumes
 from flyteplugins_vol.io import RWVolume, Volume
 from flyteplugins_vol.store.open import open_store

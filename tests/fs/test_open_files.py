@@ -15,7 +15,7 @@ import pytest
 
 from flyteplugins_vol.errors import VersionNotFoundError
 from flyteplugins_vol.fs import VolumeFileSystem
-from flyteplugins_vol.history.unmounted import later
+from flyteplugins_vol.history.closer import later
 from flyteplugins_vol.io import RWVolume
 
 

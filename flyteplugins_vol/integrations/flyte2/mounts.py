@@ -22,6 +22,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
+from flyteplugins_vol.forked import Lock
 from flyteplugins_vol.integrations.ending import end_mount
 from flyteplugins_vol.integrations.flyte2.context import key_of
 from flyteplugins_vol.integrations.values import sdk
@@ -30,7 +31,7 @@ from flyteplugins_vol.io.volume import RWVolume, Volume
 Key = tuple[Any, Any]
 Drop = Callable[[], bool]
 
-_lock = threading.Lock()
+_lock = Lock()
 _mounted: dict[Key, list[tuple[Volume, Drop]]] = {}  # of the tasks that run now
 _names: LRUCache[Key, str] = LRUCache(1024)  # a task's results are converted when it runs no more
 
