@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from flyteplugins_vol.cli.completing import volume_names
-from flyteplugins_vol.cli.interrupt import leave_signals_alone
+from flyteplugins_vol.cli.interrupt import handled
 from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.errors import VolumeError
@@ -44,9 +44,9 @@ def execute(
 ) -> int:  # fmt: skip
     """Mount VOLUME, run COMMAND, publish what it wrote if it succeeded, unmount, and exit with its exit code.
 
-    Signals are passed on to the command. Its output is its own: the new locator goes to standard error and into
-    --locator-file. A locator (or NAME@VERSION) is forked first; a plain NAME is written to as it is. The mount path is
-    in the command's environment as FLYTEVOL_MOUNT.
+    Signals are passed on to the command, but for those that are ignored (nohup). Its output is its own: the new locator
+    goes to standard error and into --locator-file. A locator (or NAME@VERSION) is forked first; a plain NAME is written
+    to as it is. The mount path is in the command's environment as FLYTEVOL_MOUNT.
 
     Exit codes: the command's; 128 + n if signal n ended it; 125 if flytevol failed; 126 and 127 if the command could
     not be run or found.
@@ -97,14 +97,9 @@ def _signals_passed_on() -> Generator[Callable[[subprocess.Popen[bytes]], None],
         for number in early:
             process.send_signal(number)
 
-    leave_signals_alone()
     from_terminal = [getattr(signal, name) for name in _FROM_A_TERMINAL]
-    before = {getattr(signal, name): signal.signal(getattr(signal, name), pass_on) for name in _PASSED_ON}
-    try:
+    with handled([getattr(signal, name) for name in _PASSED_ON], pass_on):
         yield started
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _in_foreground() -> bool:

@@ -11,6 +11,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from typing import Any
 
 from flyteplugins_vol.cli.errors import INTERRUPTED
 
@@ -35,6 +38,22 @@ def leave_signals_alone() -> None:
     To be called before its handlers are there: whoever looks only later, may find that they are gone again.
     """
     _left_alone.set()
+
+
+@contextmanager
+def handled(numbers: Iterable[int], handler: Callable[[int, Any], None]) -> Generator[None, None, None]:
+    """Meanwhile ``handler`` has these signals, but for those that are ignored: nohup and a shell's ``&`` mean that.
+
+    A program that is started meanwhile ignores the same ones then, since exec(2) resets what is handled.
+    """
+    leave_signals_alone()
+    wanted = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in wanted}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 def say_interrupted() -> None:

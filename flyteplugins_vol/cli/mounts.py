@@ -19,7 +19,7 @@ import click
 from flyteplugins_vol.cli.addresses import version_at
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import ExistsError, NotFoundError, failure_of
-from flyteplugins_vol.cli.interrupt import leave_signals_alone
+from flyteplugins_vol.cli.interrupt import handled
 from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options, published_wire
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.cli.output import version_wire
@@ -180,7 +180,7 @@ def _until_told_to_end(mounted: Mounted, announce: Callable[[], None]) -> ROVolu
     """
     told = _Told()
     while True:
-        with _handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), told):
+        with handled((signal.SIGINT, signal.SIGTERM, signal.SIGHUP), told):
             announce()
             while not told.event.wait(_LOOK):
                 if mounted.volume.mount_path is None:
@@ -215,17 +215,6 @@ def _still_mounted(mounted: Mounted) -> None:
     path = mounted.path
     text = f"still mounted at {path}: Ctrl-C tries again, `flytevol umount --discard {path}` gives it up"
     mounted.options.output.warn(text)
-
-
-@contextmanager
-def _handled(signals: tuple[int, ...], told: _Told) -> Generator[None, None, None]:
-    leave_signals_alone()
-    before = {number: signal.signal(number, told) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _detach(options: Options) -> int:

@@ -71,10 +71,14 @@ class Cli:
         assert done.code == code, (done.code, done.out, done.err)
         return done
 
-    def process(self, *arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
-        """Start a command as a process of its own, with pipes; it is killed when the test ends."""
+    def process(self, *arguments: str | Path, begun_by: str = "", **options: Any) -> subprocess.Popen[bytes]:
+        """Start a command as a process of its own, with pipes; it is killed when the test ends.
+
+        ``begun_by``: lines of a shell, which becomes the command after them.
+        """
+        shell = ["sh", "-c", f'{begun_by}; exec "$@"', "sh"] if begun_by else []
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        process = subprocess.Popen([*COMMAND, *map(str, arguments)], **{**pipes, **options})
+        process = subprocess.Popen([*shell, *COMMAND, *map(str, arguments)], **{**pipes, **options})
         self._processes.append(process)
         return process
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,10 +19,10 @@ from tests.cli.conftest import Cli, wait_for
 pytestmark = pytest.mark.fuse
 
 
-def mounted(cli: Cli, *arguments: str | Path) -> tuple[subprocess.Popen[bytes], Path]:
+def mounted(cli: Cli, *arguments: str | Path, begun_by: str = "") -> tuple[subprocess.Popen[bytes], Path]:
     """Start `flytevol mount … <root>/mnt` and wait for the mount."""
     path = cli.root / "mnt"
-    process = cli.process("mount", *arguments[:1], path, *arguments[1:])
+    process = cli.process("mount", *arguments[:1], path, *arguments[1:], begun_by=begun_by)
     pipe = process.stdout if "--json" in arguments else process.stderr
     assert pipe is not None
     line = pipe.readline().decode()
@@ -54,6 +55,18 @@ def test_ctrl_c_publishes_and_prints_the_locator(cli: Cli) -> None:
     assert cli.versions("data")[0]["message"] == "by hand"
     assert cli("ls", "data").lines == ["a", "b"]
     assert not path.exists()
+
+
+def test_a_signal_that_is_ignored_does_not_end_it(cli: Cli) -> None:
+    """As nohup starts it."""
+    cli.volume("data", {"a": b"a"})
+    process, path = mounted(cli, "data", begun_by="trap '' HUP")
+    (mask,) = re.findall(r"^SigIgn:\s*(\w+)$", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+    assert int(mask, 16) >> signal.SIGHUP - 1 & 1
+    process.send_signal(signal.SIGHUP)
+    (path / "b").write_text("b")
+    assert stop(process, signal.SIGTERM)[0].strip() == cli.versions("data")[0]["locator"]
+    assert cli("ls", "data").lines == ["a", "b"]
 
 
 def test_a_locator_is_forked_first(cli: Cli) -> None:
@@ -353,6 +366,20 @@ def test_exec_passes_signals_on(cli: Cli, name: str) -> None:
     process.send_signal(getattr(signal, name))
     ended(process, 7)
     assert cli("cat", "data", "caught").out == "caught\n"
+
+
+def test_exec_passes_no_signal_on_that_is_ignored(cli: Cli) -> None:
+    """As nohup starts it, and then the terminal is closed: both it and the command are told."""
+    cli.volume("data", {"a": b"a"})
+    script = "echo $$; read line; echo $line > $FLYTEVOL_MOUNT/heard"
+    process = cli.process("exec", "data", "--at", cli.root / "mnt", "--", "sh", "-c", script, begun_by="trap '' HUP")
+    assert process.stdout is not None
+    command = int(process.stdout.readline())
+    process.send_signal(signal.SIGHUP)
+    os.kill(command, signal.SIGHUP)
+    out, err = process.communicate(b"word\n", timeout=60)
+    assert process.returncode == 0, (out, err)
+    assert cli("cat", "data", "heard").out == "word\n"
 
 
 def test_exec_beside_a_failing_store_keeps_what_was_written(cli: Cli) -> None:
