@@ -134,9 +134,22 @@ def cli(ctx: click.Context, debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit. See `errors` for the codes."""
+    _open_standard_streams()
     end_in_a_moment()
     sys.unraisablehook = _unraisable
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _open_standard_streams() -> None:
+    """Those that are closed (``>&-``): a pipe or a database could get their numbers, and print or read there.
+
+    Whoever closes one wants to see nothing of it, so what is written there is dropped.
+    """
+    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one, unless it is used already
+            os.set_inheritable(null, null == fd)
+            setattr(sys, name, open(null, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for ever
 
 
 def _unraisable(found: sys.UnraisableHookArgs) -> None:

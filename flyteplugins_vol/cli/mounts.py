@@ -18,7 +18,7 @@ import click
 
 from flyteplugins_vol.cli.addresses import version_at
 from flyteplugins_vol.cli.completing import volume_names
-from flyteplugins_vol.cli.errors import ExistsError, NotFoundError, failure_of
+from flyteplugins_vol.cli.errors import BROKEN_PIPE, ExistsError, NotFoundError, failure_of
 from flyteplugins_vol.cli.interrupt import handled
 from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options, published_wire
 from flyteplugins_vol.cli.options import Options, common
@@ -220,17 +220,26 @@ def _still_mounted(mounted: Mounted) -> None:
 def _detach(options: Options) -> int:
     """Run the same command in a session of its own, until it says that it is mounted."""
     arguments = [word for word in sys.argv[1:] if word not in ("-d", "--detach")]
-    with subprocess.Popen(
+    process = subprocess.Popen(  # with no `with`: whatever happens to the output, its end is not waited for
         [sys.executable, "-m", "flyteplugins_vol.cli", *arguments[:1], "--detached", *arguments[1:]],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        path = os.fsdecode(process.stdout.readline()).rstrip("\n")
-        if not path:
-            return process.wait()
+    )  # fmt: skip
+    assert process.stdout is not None
+    with process.stdout as told:
+        path = os.fsdecode(told.readline()).rstrip("\n")
+    if not path:
+        return process.wait()
+    code = 0
+    try:
         options.output.result({"mount_path": path, "pid": process.pid}, path)
         sys.stdout.flush()
-        os._exit(0)  # the other one lives on: nothing to wait for
+    except BrokenPipeError:
+        code = BROKEN_PIPE
+    except OSError as error:
+        failure = failure_of(error)
+        options.output.failure(failure)
+        code = failure.code
+    os._exit(code)  # the other one lives on: nothing to wait for
 
 
 def _let_go_of_the_terminal() -> None:

@@ -260,6 +260,39 @@ def test_a_detached_mount_that_fails_says_why(cli: Cli) -> None:
     assert "no volume 'nowhere'" in done.stderr
 
 
+def test_a_detached_mount_returns_when_nobody_reads(cli: Cli) -> None:
+    """`flytevol mount … --detach | true`."""
+    cli.volume("data", {"a": b"a"})
+    path = cli.root / "mnt"
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = cli.process("mount", "data", path, "--detach", stdout=writing)
+    os.close(writing)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (141, b"")
+    assert (path / "a").read_bytes() == b"a"
+    cli("umount", path)
+    with open("/dev/full", "wb") as full:
+        process = cli.process("mount", "data", path, "--detach", stdout=full)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert b"No space left" in told
+    assert (path / "a").read_bytes() == b"a"
+    cli("umount", path)
+
+
+@pytest.mark.parametrize("stream", ["<", ">", "2>"])
+def test_streams_may_be_closed(cli: Cli, stream: str) -> None:
+    cli.volume("data", {"a": b"a"})
+    path = cli.root / "mnt"
+    closing = f"exec {stream}&-"
+    told = f"{path}\n" if stream != ">" else ""
+    assert ended(cli.process("mount", "data", path, "--detach", begun_by=closing)) == (told, "")
+    (path / "b").write_text("b")
+    assert ended(cli.process("umount", path, "--json", begun_by=closing))[1] == ""
+    assert cli("ls", "data").lines == ["a", "b"]
+
+
 def test_status_can_be_watched(cli: Cli) -> None:
     cli.volume("data", {"a": b"a"})
     process, path = mounted(cli, "data")
