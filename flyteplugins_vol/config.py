@@ -7,6 +7,7 @@ container and instance metadata; over s3fs also ``~/.aws``), which take over whe
 
 from __future__ import annotations
 
+import functools
 import getpass
 import math
 import os
@@ -14,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
+
+from flyteplugins_vol.errors import LocalDirectoryError
 
 # ---------------------------------------------------------------------------------------------- stores
 
@@ -160,9 +163,12 @@ def store_from_environment(environ: Mapping[str, str] | None = None) -> str | No
 
 
 def default_store(environ: Mapping[str, str] | None = None) -> str:
-    """``FLYTE_VOL_STORE``, else a directory of this user: ``$XDG_DATA_HOME/flytevol``."""
+    """``FLYTE_VOL_STORE``, else a directory of this user: ``$XDG_DATA_HOME/flytevol``.
+
+    Raises `LocalDirectoryError` if this user has no home directory.
+    """
     env = os.environ if environ is None else environ
-    return env.get(_STORE) or "file://" + os.path.join(_home(env, "XDG_DATA_HOME", ".local/share"), "flytevol")
+    return env.get(_STORE) or "file://" + os.path.join(_home(env, "XDG_DATA_HOME", ".local/share", _STORE), "flytevol")
 
 
 HIGH_THROUGHPUT_VARIABLE = "FLYTE_VOL_HIGH_THROUGHPUT"
@@ -206,13 +212,21 @@ def driver(environ: Mapping[str, str] | None = None) -> str:
 
 
 def cache_root(environ: Mapping[str, str] | None = None) -> str:
-    """``FLYTE_VOL_CACHE_DIR``, else the job's own disk (``$SLURM_TMPDIR``), else ``$XDG_CACHE_HOME/flytevol``."""
+    """``FLYTE_VOL_CACHE_DIR``, else the job's own disk (``$SLURM_TMPDIR``), else ``$XDG_CACHE_HOME/flytevol``.
+
+    Absolute; ``~`` is the home directory. Raises `LocalDirectoryError` where that is needed, and there is none.
+    """
     env = os.environ if environ is None else environ
     if env.get(_CACHE):
-        return env[_CACHE]
+        return _absolute(_expanded(env, env[_CACHE], _CACHE))
     if env.get("SLURM_TMPDIR"):
-        return os.path.join(env["SLURM_TMPDIR"], "flytevol")
-    return os.path.join(_home(env, "XDG_CACHE_HOME", ".cache"), "flytevol")
+        return _absolute(os.path.join(env["SLURM_TMPDIR"], "flytevol"))
+    return os.path.join(_home(env, "XDG_CACHE_HOME", ".cache", _CACHE), "flytevol")
+
+
+def home_directory(environ: Mapping[str, str] | None = None) -> str:
+    """This user's home directory. Raises `LocalDirectoryError` if there is none."""
+    return _expanded(os.environ if environ is None else environ, "~", "")
 
 
 def author() -> str | None:
@@ -234,5 +248,29 @@ def daemon_environment(environ: Mapping[str, str] | None = None) -> dict[str, st
 _FRUGAL = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "134217728"}
 
 
-def _home(env: Mapping[str, str], variable: str, fallback: str) -> str:
-    return env.get(variable) or os.path.join(env.get("HOME") or os.path.expanduser("~"), fallback)
+def _home(env: Mapping[str, str], variable: str, fallback: str, instead: str) -> str:
+    given = env.get(variable)
+    return _absolute(given) if given else os.path.join(_absolute(_expanded(env, "~", instead)), fallback)
+
+
+def _expanded(env: Mapping[str, str], path: str, instead: str) -> str:
+    """A path with ``~`` and ``~user`` replaced; ``instead`` is the variable that does without, for the hint."""
+    name, slash, rest = path.partition("/")
+    if not name.startswith("~"):
+        return path
+    home = env.get("HOME") if name == "~" else None
+    home = home or os.path.expanduser(name)
+    if home == name == "~":  # as in many containers
+        raise LocalDirectoryError(
+            "there is no home directory of this user: HOME is not set, and the machine's list of users has no entry",
+            hint=f"set HOME or {instead}" if instead else "set HOME",
+        )
+    if home == name:
+        raise LocalDirectoryError(f"there is no home directory of {name[1:]}", hint=f"set another {instead}")
+    return home + slash + rest
+
+
+@functools.cache
+def _absolute(path: str) -> str:
+    """Where a path was when it was first asked for: a program may change its directory, also into a mount."""
+    return os.path.abspath(path)

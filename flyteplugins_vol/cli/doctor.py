@@ -80,7 +80,10 @@ def _findings(options: Options, no_store: bool) -> Iterator[Finding]:
         yield from limits()
     else:
         yield Finding("mounts", WARNING, f"need Linux, this is {platform.system()}", "use volumes without a mount")
-    yield disk(cache_root())
+    try:
+        yield disk(cache_root())
+    except SetupError as error:  # of a user without a home directory
+        yield Finding("cache disk", FAILED, error.message, error.hint)
     if not no_store:
         yield from store(options.store)
 

@@ -62,7 +62,8 @@ class Host(Protocol):
 
 def store_url(given: str | None) -> str:
     """The store that was asked for, else ``FLYTE_VOL_STORE``, else that of the running task, else a local directory."""
-    return given or store_from_environment() or next(filter(None, (host.store() for host in hosts())), default_store())
+    of_a_task = filter(None, (host.store() for host in hosts()))
+    return given or store_from_environment() or next(of_a_task, None) or default_store()
 
 
 def store_options(url: str, given: StoreOptions | None) -> StoreOptions:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flyteplugins_vol.config import author, cache_root, high_throughput, lease_seconds
+from flyteplugins_vol.config import author, cache_root, high_throughput, home_directory, lease_seconds
 from flyteplugins_vol.errors import NotMountedError, UnknownSchemeError, UsageError
 from flyteplugins_vol.history.lease_wait import LeaseWait
 from flyteplugins_vol.history.local import store_mark
@@ -79,7 +79,7 @@ class MountOptions:
         writable: bool, produced_by: Mapping[str, Any] | None = None,
     ) -> MountSpec:  # fmt: skip
         """What the daemon is told; ``mount_path`` is '' until one is claimed."""
-        root = cache_root()
+        root = "" if self.meta_dir and self.cache_dir else cache_root()  # which needs a home directory, perhaps
         read_only = self.is_read_only or not writable
         own = f"{volume_name}-{volume_id}"
         # A writer comes back to its workspace; read-only mounts of one version live side by side.
@@ -143,7 +143,8 @@ class Mounting:
                 "a memory:// store lives in one process, and a mount is served by another",
                 hint="use file:///path for a store that needs no server",
             )
-        place = claim(_absolute(options.mount_path), volume_name=spec.volume_name, home=os.path.expanduser("~"))
+        at = _absolute(options.mount_path)
+        place = claim(at, volume_name=spec.volume_name, home=home_directory() if at is None else "/")
         try:
             client = MountClient.spawn(spec, place=place, progress=options.progress or LeaseWait(spec.volume_name))
         except BaseException:

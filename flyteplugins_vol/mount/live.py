@@ -60,7 +60,7 @@ def live_mounts(roots: Iterable[str]) -> list[LiveMount]:
 
 
 def _sockets(roots: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for root in dict.fromkeys(map(os.path.abspath, roots)):
+    for root in dict.fromkeys(os.path.abspath(os.path.expanduser(root)) for root in roots):
         for kind in _KINDS:
             for own in _entries(os.path.join(root, kind)):
                 meta_dir = os.path.join(root, kind, own)

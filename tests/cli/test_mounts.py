@@ -293,6 +293,30 @@ def test_streams_may_be_closed(cli: Cli, stream: str) -> None:
     assert cli("ls", "data").lines == ["a", "b"]
 
 
+@pytest.mark.parametrize("options", [(), ("--read-only",)])
+def test_a_relative_cache_directory(cli: Cli, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon has another working directory than whoever starts it, and than `umount`."""
+    cli.volume("data", {"a": b"a"})
+    name = f"cache-of-{cli.root.name}"
+    monkeypatch.chdir(cli.root)
+    monkeypatch.setenv("FLYTE_VOL_CACHE_DIR", name)
+    ended(cli.process("mount", "data", "mnt", "--detach", *options))
+    assert (cli.root / "mnt" / "a").read_bytes() == b"a"
+    assert (cli.root / name / "cache").is_dir()
+    assert not Path("/", name).exists()
+    assert len(cli("status", "--json").json) == 1
+    cli("umount", "mnt")
+
+
+def test_a_directory_in_the_home_directory(cli: Cli) -> None:
+    """As ``--meta-dir=~/changes`` gives it: no shell replaces that."""
+    cli.volume("data", {"a": b"a"})
+    path = cli.root / "mnt"
+    ended(cli.process("mount", "data", path, "--meta-dir", "~/changes", "--detach"))
+    assert (cli.root / "home" / "changes" / "workspaces").is_dir()
+    cli("umount", path, "--meta-dir", "~/changes")
+
+
 def test_status_can_be_watched(cli: Cli) -> None:
     cli.volume("data", {"a": b"a"})
     process, path = mounted(cli, "data")
