@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -83,13 +84,13 @@ def no_mount_left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 
 def fuse_mounts(below: Path) -> list[str]:
     """Mount paths of the FUSE file systems below a directory: others on this machine are none of our business."""
-    lines = (line.split() for line in Path("/proc/self/mounts").read_text().splitlines())
-    found = [_unescaped(path) for _, path, kind, *_ in lines if kind == "fuse" or kind.startswith("fuse.")]
+    lines = (line.split(b" ") for line in Path("/proc/self/mounts").read_bytes().split(b"\n") if line)
+    found = [_unescaped(path) for _, path, kind, *_ in lines if kind == b"fuse" or kind.startswith(b"fuse.")]
     return [path for path in found if Path(path).is_relative_to(below)]
 
 
-def _unescaped(field: str) -> str:
-    return field.encode().decode("unicode_escape")
+def _unescaped(field: bytes) -> str:
+    return os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match[1], 8)]), field))
 
 
 # --- an S3 server ----------------------------------------------------------------------------------------------

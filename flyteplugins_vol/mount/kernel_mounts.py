@@ -16,7 +16,7 @@ from dataclasses import dataclass
 FSTYPE = "fuse.flytevol"
 
 _FORCE, _DETACH, _NOFOLLOW = 1, 2, 8  # umount2(2)
-_ESCAPE = re.compile(r"\\([0-7]{3})")
+_ESCAPE = re.compile(rb"\\([0-7]{3})")
 _UNMOUNT_SECONDS = 30.0
 
 
@@ -49,11 +49,12 @@ def mounts_below(path: str) -> list[KernelMount]:
 
 
 def _mounts() -> Iterator[KernelMount]:
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
+    # As bytes: what else Python takes for the end of a line, or for a blank, the kernel writes as it is (proc(5)).
+    with open("/proc/self/mountinfo", "rb") as lines:
         for line in lines:
-            fields = line.split()
-            fstype = fields[fields.index("-") + 1]
-            yield KernelMount(_unescaped(fields[4]), fstype, int(fields[2].split(":")[1]))
+            fields = line.rstrip(b"\n").split(b" ")
+            fstype = os.fsdecode(fields[fields.index(b"-", 6) + 1])  # after six fields, and any number of optional ones
+            yield KernelMount(os.fsdecode(_unescaped(fields[4])), fstype, int(fields[2].split(b":")[1]))
 
 
 def set_read_ahead(path: str, size: int) -> None:
@@ -103,9 +104,9 @@ def unmount_by_force(path: str) -> None:
         unmount(path, lazy=True)
 
 
-def _unescaped(field: str) -> str:
+def _unescaped(field: bytes) -> bytes:
     """Mountinfo writes blank, tab, newline and backslash as three octal digits."""
-    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)
+    return _ESCAPE.sub(lambda match: bytes([int(match[1], 8)]), field)
 
 
 if __name__ == "__main__":  # of `refresh_guard`

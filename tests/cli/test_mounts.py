@@ -159,6 +159,24 @@ def test_a_mount_with_another_inside_is_not_ended(cli: Cli) -> None:
     assert cli("ls", "data", "-r").lines == ["/b", "/dir/", "/dir/a"]
 
 
+def test_one_inside_is_seen_whatever_the_path_is_called(cli: Cli) -> None:
+    cli.volume("data")
+    cli.volume("inner", {"i": b"i"})
+    path = cli.root / "mnt no\u00a0break\r\u3000"
+    process = cli.process("mount", "data", path, "--json")
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline())["mount_path"] == str(path)
+    (path / "empty").mkdir()
+    inner = cli.process("mount", "inner", path / "empty", "--json")
+    assert inner.stdout is not None
+    assert json.loads(inner.stdout.readline())["mount_path"] == str(path / "empty")
+    cli("umount", path, code=4)
+    cli("umount", path / "empty")
+    ended(inner)
+    cli("umount", path)
+    ended(process)
+
+
 def test_who_writes_already_and_how_that_ends(cli: Cli) -> None:
     cli.volume("data", {"a": b"a"})
     process, path = mounted(cli, "data")

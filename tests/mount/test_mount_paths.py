@@ -142,7 +142,12 @@ for path in ("/mnt", "/root/below", "/below"):
     assert len(done.stdout.splitlines()) == 3, done.stderr
 
 
-@pytest.mark.parametrize("name", ["plain", "with blank", "with\ttab\nand newline", "back\\slash", "ünïcode"])
+NAMES = ["plain", "with blank", "with\ttab\nand newline", "back\\slash", "ünïcode"]
+"""Of directories. The others are lines and blanks to Python, and bytes to the kernel."""
+NAMES += ["carriage\rreturn", "\x0bvertical\x0ctab\x1c", "no\u00a0break", "wide\u3000\u2028", "latin \udce4", " - "]
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a tmpfs")
 def test_names_in_the_kernels_list_of_mounts(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
@@ -154,6 +159,7 @@ def test_names_in_the_kernels_list_of_mounts(tmp_path: Path, name: str) -> None:
         assert found is not None
         assert found.fstype == "tmpfs"
         assert not found.is_ours
+        assert kernel_mounts.mounts_below(str(tmp_path)) == [found]
         kernel_mounts.unmount_by_force(str(path))  # not ours: stays
         assert kernel_mounts.mount_at(str(path)) is not None
     finally:
