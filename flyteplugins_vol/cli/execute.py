@@ -14,7 +14,7 @@ import click
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.interrupt import handled
 from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options
-from flyteplugins_vol.cli.options import Options, common
+from flyteplugins_vol.cli.options import MOUNT_PATH, Options, common
 from flyteplugins_vol.errors import VolumeError
 
 _PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGWINCH")
@@ -24,7 +24,7 @@ _NOT_FOUND, _NOT_RUNNABLE = 127, 126
 
 @click.command("exec", short_help="Run a command with a volume mounted.")
 @click.argument("volume", shell_complete=volume_names)
-@click.option("--at", "directory", type=click.Path(), metavar="DIR", help="Mount path; by default ~/flyte-volume.")
+@click.option("--at", "directory", type=MOUNT_PATH, metavar="DIR", help="Mount path; by default ~/flyte-volume.")
 @mount_options
 @click.option(
     "--commit",

@@ -21,7 +21,7 @@ from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import BROKEN_PIPE, ExistsError, NotFoundError, failure_of
 from flyteplugins_vol.cli.interrupt import handled
 from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options, published_wire
-from flyteplugins_vol.cli.options import Options, common
+from flyteplugins_vol.cli.options import MOUNT_PATH, Options, common
 from flyteplugins_vol.cli.output import version_wire
 from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.errors import MountFailedError, VolumeError
@@ -39,7 +39,7 @@ _LOOK = 0.5  # seconds between two looks at whether the mount is still there
 
 @click.command(short_help="Mount a volume at a directory.")
 @click.argument("volume", shell_complete=volume_names)
-@click.argument("directory", type=click.Path(), required=False)
+@click.argument("directory", type=MOUNT_PATH, required=False)
 @mount_options
 @click.option("-d", "--detach", is_flag=True, help="Return when it is mounted; `flytevol umount` ends it.")
 @click.option("--detached", is_flag=True, hidden=True)
@@ -85,7 +85,7 @@ def serve(mounted: Mounted, volume: str, *, detached: bool = False) -> None:
 
 
 @click.command(short_help="End a mount, and publish what was written.")
-@click.argument("directory", type=click.Path())
+@click.argument("directory", type=MOUNT_PATH)
 @click.option("-m", "--message", help="Message of the new version.")
 @click.option("--no-commit", is_flag=True, help="Publish nothing; the next mount of the volume takes it up.")
 @click.option("--discard", is_flag=True, help="Publish nothing, and drop what was not committed.")
@@ -135,7 +135,7 @@ def _unmounted(options: Options, found: LiveMount, *, keep: bool) -> ROVolume | 
 
 
 @click.command(short_help="Publish a live mount as a new version.")
-@click.argument("directory", type=click.Path())
+@click.argument("directory", type=MOUNT_PATH)
 @click.option("-m", "--message", help="Message of the new version.")
 @click.option("--meta-dir", type=click.Path(file_okay=False), help="If the mount was made with one.")
 @common
@@ -152,7 +152,7 @@ def commit(options: Options, directory: str, message: str | None, meta_dir: str 
 
 
 @click.command(short_help="Show another version at a live read-only mount.")
-@click.argument("directory", type=click.Path())
+@click.argument("directory", type=MOUNT_PATH)
 @click.argument("version", required=False)
 @click.option("--meta-dir", type=click.Path(file_okay=False), help="If the mount was made with one.")
 @common

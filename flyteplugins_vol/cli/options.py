@@ -12,6 +12,9 @@ from flyteplugins_vol.cli.output import Output
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+MOUNT_PATH = click.Path(readable=False)
+"""Not checked: where a daemon was killed the kernel may still know the directory, and let nobody read it."""
+
 
 class Options:
     """The options that all commands share. ``ctx.obj`` of every context."""

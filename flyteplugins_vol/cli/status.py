@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flyteplugins_vol.cli.errors import NotFoundError
-from flyteplugins_vol.cli.options import Options, common
+from flyteplugins_vol.cli.options import MOUNT_PATH, Options, common
 from flyteplugins_vol.cli.output import files_text, table
 from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.human import ago, count, local, shown, size
@@ -43,7 +43,7 @@ _NAMES = {
 
 
 @click.command(short_help="Show the live mounts.")
-@click.argument("directory", type=click.Path(), required=False)
+@click.argument("directory", type=MOUNT_PATH, required=False)
 @click.option("-w", "--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
 @click.option(
     "--interval", type=click.FloatRange(0.2), metavar="SECONDS", default=2.0, show_default=True, help="Time between."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -117,6 +118,42 @@ def test_umount_takes_away_what_two_kills_have_left(cli: Cli) -> None:
     assert not os.path.ismount(path)
     assert "data" in cli("recover").out
     cli("umount", path, code=3)
+
+
+def left_dead(cli: Cli) -> Path:
+    """A mount of which only the kernel knows any more, with the attributes of its directory."""
+    process, path = mounted(cli, "data", "--read-only")
+    path.stat()
+    (wire,) = cli("status", "--json").json
+    for pid in (wire["pid"], process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    wait_for(lambda: _is_dead(path))
+    assert path.is_dir()
+    assert not os.access(path, os.R_OK)
+    return path
+
+
+def _is_dead(path: Path) -> bool:
+    try:
+        os.statvfs(path)
+    except OSError as error:
+        return error.errno == errno.ENOTCONN
+    return False
+
+
+def test_a_dead_mount_of_which_the_kernel_has_attributes_is_taken_away(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    path = left_dead(cli)
+    assert "no live mount" in cli("status", path, code=3).err
+    assert "no live mount" in cli("commit", path, code=3).err
+    assert "no live mount" in cli("refresh", path, code=3).err
+    assert "its daemon had died" in cli("umount", path).err
+    assert not os.path.ismount(path)
+    left_dead(cli)
+    stop(mounted(cli, "data")[0])
+    path = left_dead(cli)
+    assert executed(cli, "data", "--at", path, "--", "ls", path).stdout == "a\n"
 
 
 def test_a_volume_that_is_mounted_is_not_deleted(cli: Cli) -> None:
