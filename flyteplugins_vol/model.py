@@ -114,6 +114,7 @@ class MountSpec:
     author: str | None = None
     produced_by: Mapping[str, Any] | None = None
     resume: bool = True
+    resume_of: str | None = None  # id of the volume that the workspace is of, which becomes another's first version
     lease_seconds: float = 30.0  # for which a lease is lent and then renewed; 0: none is taken
     high_throughput: bool = False  # for very many files: more memory, less time for each
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from dataclasses import replace
 from typing import NamedTuple
 
 from flyteplugins_vol.errors import VersionNotFoundError
@@ -50,13 +51,16 @@ class Writing(NamedTuple):
         state, directory = self.state, self.directory
 
         def published(base: Base) -> None:
+            # A workspace that becomes another volume's is its own volume's until it is cleared: were it noted here, a
+            # kill before that would leave in the one's place what belongs to the other.
             assert base.record is not None
             assert base.segments is not None
             state.base, state.seen, state.first_pack = str(base.record.locator), base.seen, base.first_pack
             state.index = summary(base.segments.hashes)
             state.merged = ()
             try:
-                directory.save(state)
+                if spec.resume_of is None:
+                    directory.save(state)
                 indexes.keep(base.record, directory.index, base.segments)
             except OSError as error:  # the version is published: a full local disk must not make that a failure
                 log.warning("version %s is published, but not noted on local disk: %s", base.record.locator, error)
@@ -79,6 +83,8 @@ def open_writing(
     directory = WorkspaceDirectory(spec.meta_dir)
     state = _left(spec, store, directory)
     resumed = state is not None
+    if spec.resume_of is not None and state is not None:
+        state = replace(state, volume_id=spec.volume_id, volume_name=spec.volume_name, writer=uuid.uuid4().hex)
     if state is None:
         directory.clear()
         state = WorkspaceState(
@@ -104,7 +110,8 @@ def open_writing(
                 state.seen, state.first_pack = time.time(), index.blocks.next_pack
                 state.index = summary(segments.hashes) if segments is not None else ""
             state.clean = False
-            directory.save(state)
+            if spec.resume_of is None:  # else it is what it was, until it is published
+                directory.save(state)
         except BaseException:
             index.close()
             raise
@@ -121,7 +128,7 @@ def _left(spec: MountSpec, store: ObjectStore, directory: WorkspaceDirectory) ->
     Another attempt at a task begins where its input is: what the one before had half done is no part of that. Nor is
     what builds on a version that somebody else has gone on from, where the mount is of what came after.
     """
-    state = directory.load(spec.volume_id, spec.store_url) if spec.resume else None
+    state = directory.load(spec.resume_of or spec.volume_id, spec.store_url) if spec.resume else None
     if state is None:
         return None
     attempt = attempt_of(spec.produced_by)

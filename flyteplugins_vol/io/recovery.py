@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -65,22 +64,18 @@ class Recoverable:
         Raises as `RWVolume.commit`: `RefMovedError` if the volume has gone on meanwhile, and then `fork` is left.
         """
         with self._held():
-            return self._publish(self.left.path, self.left.volume_name, self.left.volume_id, message, progress)
+            spec = self._spec(self.left.path, self.left.volume_name, self.left.volume_id)
+            return self._publish(spec, message, progress)
 
     @dual
     def fork(self: Any, name: str | None = None, message: str | None = None, *, progress: Any = None) -> ROVolume:
-        """Publish what is there as the first version of a volume of its own, and remove it from local disk."""
+        """Publish what is there as the first version of a volume of its own, and remove it from local disk.
+
+        Raises as `RWVolume.commit`; it is left as it was then.
+        """
         with self._held():
-            directory = WorkspaceDirectory(self.left.path)
-            if not directory.is_aside:  # its place is that of the volume that it does not belong to any more
-                directory = directory.set_aside()
-        left = replace(self.left, path=directory.path)
-        again = Recoverable(left, self.options)
-        with again._held() as state:
-            state.volume_id, state.writer = new_id(), uuid.uuid4().hex
-            state.volume_name = check_name(name if name is not None else left.volume_name)
-            directory.save(state)
-            return again._publish(directory.path, state.volume_name, state.volume_id, message, progress)
+            own = self._spec(self.left.path, check_name(self.left.volume_name if name is None else name), new_id())
+            return self._publish(replace(own, resume_of=self.left.volume_id), message, progress)
 
     @dual
     def check_next(self: Any) -> None:
@@ -115,11 +110,11 @@ class Recoverable:
             WorkspaceDirectory(self.left.path).clear()
         shutil.rmtree(self.left.path, ignore_errors=True)
 
-    def _publish(self, path: str, name: str, volume_id: str, message: str | None, progress: Any) -> ROVolume:
+    def _publish(self, spec: MountSpec, message: str | None, progress: Any) -> ROVolume:
         from flyteplugins_vol.io.volume import ROVolume
 
-        record = publish_workspace(self._spec(path, name, volume_id), message, progress)
-        shutil.rmtree(path, ignore_errors=True)
+        record = publish_workspace(spec, message, progress)
+        shutil.rmtree(spec.meta_dir, ignore_errors=True)
         return ROVolume.of(record, self.options)
 
     def _spec(self, path: str, name: str, volume_id: str) -> MountSpec:

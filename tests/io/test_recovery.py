@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flyteplugins_vol.errors import LocalDirectoryError, RefMovedError, VolumeBusyError
+from flyteplugins_vol.errors import LocalDirectoryError, RefMovedError, StoreError, VolumeBusyError, VolumeNameError
 from flyteplugins_vol.history.local import WorkspaceDirectory, WorkspaceState
 from flyteplugins_vol.io import RWVolume, Volume
 from flyteplugins_vol.io.mounting import workspace_of
@@ -142,6 +142,83 @@ def test_what_was_left_is_set_aside_when_the_volume_went_on_without_it(world: Wo
     assert sorted(info.path for info in fork.ls.sync()) == ["/a", "/b"]
     assert world.keep(Volume.from_name.sync("line", world.store)).locator == theirs.locator
     assert RWVolume.recoverable() == []
+
+
+def paths(volume: Volume) -> list[str]:
+    return sorted(info.path for info in volume.ls.sync())
+
+
+@fuse
+@pytest.mark.logs_warnings  # its base is not found
+def test_a_fork_that_fails_changes_nothing(world: World) -> None:
+    volume = left_by_a_kill(world)
+    one = the_one()
+    volumes = world.path("store") / "volumes"
+    volumes.rename(world.path("away"))
+    volumes.write_text("in the way")
+    with pytest.raises(StoreError):
+        one.fork.sync("rescued")
+    volumes.unlink()
+    world.path("away").rename(volumes)
+    with pytest.raises(VolumeNameError):
+        one.fork.sync("no/name")
+    assert the_one().left == one.left
+    fork = one.fork.sync("rescued")
+    assert (fork.name, paths(fork)) == ("rescued", ["/a", "/b"])
+    assert RWVolume.recoverable() == []
+    assert [path.name for path in volume.mount.sync(world.path("mnt")).iterdir()] == ["a"]
+
+
+_DIES_AS_IT_FORKS = """
+import os, signal, sys
+from flyteplugins_vol.io import RWVolume
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def removing(event, arguments):
+    if event == "os.remove" and str(arguments[0]).endswith("/state.json"):
+        die()
+
+moment = sys.argv[1]
+if moment == "removal":
+    sys.addaudithook(removing)
+(one,) = RWVolume.recoverable()
+one.fork.sync("rescued", progress=lambda event: die() if event["phase"] == moment else None)
+"""
+
+
+@fuse
+@pytest.mark.parametrize("moment", ["index", "version", "removal"])
+def test_a_kill_while_it_is_forked_leaves_it_as_it_was(world: World, moment: str) -> None:
+    volume = left_by_a_kill(world)
+    one = the_one()
+    done = subprocess.run([sys.executable, "-c", _DIES_AS_IT_FORKS, moment], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert the_one().left.volume_id == one.left.volume_id
+    assert the_one().path == one.path
+    published = [found for found in Volume.list.sync(world.store) if found.name == "rescued"]
+    assert len(published) == (moment == "removal")
+    if published:
+        rescued = Volume.from_name.sync("rescued", world.store)
+        assert paths(rescued) == ["/a", "/b"]
+        assert rescued.verify.sync(deep=True).ok
+    second = the_one().fork.sync("second")
+    assert second.verify.sync(deep=True).ok
+    assert paths(second) == ["/a", "/b"]
+    written(volume.mount.sync(world.path("mnt")) / "c", "3")
+    assert paths(volume.finalize.sync()) == ["/a", "/c"]
+
+
+@fuse
+def test_what_a_fork_died_with_is_still_resumed(world: World) -> None:
+    """Also what it had published already: that is in two volumes then, and each goes its way."""
+    volume = left_by_a_kill(world)
+    subprocess.run([sys.executable, "-c", _DIES_AS_IT_FORKS, "removal"], check=False)
+    written(volume.mount.sync(world.path("mnt")) / "c", "3")
+    version = volume.finalize.sync()
+    assert paths(version) == ["/a", "/b", "/c"]
+    assert version.verify.sync(deep=True).ok
 
 
 @fuse
