@@ -19,7 +19,7 @@ from flyteplugins_vol.errors import CommitError, ConflictError, ObjectMissingErr
 from flyteplugins_vol.history.announcing import Found, announce
 from flyteplugins_vol.history.lease import LeaseKeeper
 from flyteplugins_vol.history.marks import read_marked
-from flyteplugins_vol.history.record import VersionRecord
+from flyteplugins_vol.history.record import VersionRecord, check_message
 from flyteplugins_vol.history.refs import Ref, move_ref, read_known_ref, read_ref, ref_key
 from flyteplugins_vol.history.roots import packs_of
 from flyteplugins_vol.history.segments import Segments, publish_segments
@@ -106,9 +106,11 @@ class Committer:
     ) -> VersionRecord:  # fmt: skip
         """Publish the workspace as it is. Blocks; not in the owner thread.
 
-        Everything that was closed or synced before the call is in the version. Raises `StoreError`, `ConflictError`,
-        `CommitError`; the workspace is as before then, and the next commit tries again.
+        Everything that was closed or synced before the call is in the version. Raises `UsageError` for a message that
+        is too long, `StoreError`, `ConflictError`, `CommitError`; the workspace is as before then, and the next commit
+        tries again.
         """
+        check_message(message)
         with self._lock:
             if self.base is not None and self._nothing_to_do(call, message):
                 return self.base

@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 from flyteplugins_vol.config import StoreOptions
 from flyteplugins_vol.errors import CommitError, StoreError
 from flyteplugins_vol.history.announcing import Found, announce
-from flyteplugins_vol.history.record import VersionRecord, load_record, parse_locator
+from flyteplugins_vol.history.record import VersionRecord, check_message, load_record, parse_locator
 from flyteplugins_vol.history.refs import move_ref, read_ref, ref_key
 from flyteplugins_vol.history.survival import Survival
 from flyteplugins_vol.model import MountSpec
@@ -30,6 +30,7 @@ def publish_fork(spec: MountSpec, message: str | None) -> VersionRecord | None:
     collected that the base needs.
     """
     assert spec.base is not None
+    check_message(message)
     store = open_store(spec.store_url, StoreOptions.from_wire(spec.store_options))
     try:
         base = load_record(store, parse_locator(spec.base))

@@ -22,6 +22,7 @@ from flyteplugins_vol.errors import (
     LocatorError,
     NewerFormatError,
     RecordDamagedError,
+    UsageError,
     VersionNotFoundError,
     VolumeNameError,
 )
@@ -35,6 +36,9 @@ FORMAT_VERSION = 1
 MAX_RECORD = 16 << 20
 MAX_NUMBER = (1 << 53) - 1
 """Greatest integer that every JSON parser keeps exactly: no number of a record is greater."""
+
+MAX_MESSAGE = 128 << 10
+"""Bytes of a message as UTF-8: with each escaped in JSON, it still goes into one request to a daemon."""
 
 _HASH_DIGITS = 40  # 160 bits: 2^80 work to make two records of one name
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -187,6 +191,16 @@ def check_name(name: str) -> str:
             hint="use 1 to 63 letters, digits, '.', '_' and '-', the first a letter or a digit",
         )
     return name
+
+
+def check_message(message: str | None) -> None:
+    """`UsageError` if a version's message is longer than `MAX_MESSAGE`."""
+    size = len(message.encode("utf-8", "surrogatepass")) if message is not None else 0
+    if size > MAX_MESSAGE:
+        raise UsageError(
+            f"the message has {size >> 10} KiB, and a version takes {MAX_MESSAGE >> 10}",
+            hint="write it to a file of the volume, and say where that is",
+        )
 
 
 def parse_locator(text: str) -> Locator:

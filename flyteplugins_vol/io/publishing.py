@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flyteplugins_vol.errors import CommitError, HandleClosedError, NothingCommittedError, VolumeError
+from flyteplugins_vol.errors import CommitError, HandleClosedError, NothingCommittedError, UsageError, VolumeError
 from flyteplugins_vol.forked import Lock
 from flyteplugins_vol.history.forking import publish_fork
 from flyteplugins_vol.history.record import VersionRecord
@@ -43,14 +43,20 @@ class Publishing(WriteFiles, Mountable):
         """Publish the volume as it is now as an immutable version; it stays mounted, if it is.
 
         All that was closed or synced before is in it. Without a message and without changes the last version is
-        returned. ``progress``: called with dicts that have a ``phase``. Raises `NotMountedError`, `StoreError`,
-        `ConflictError`, `CommitError`; the mount lives on then, and the data is kept.
+        returned. ``message``: 128 KiB at most. ``progress``: called with dicts that have a ``phase``. Raises
+        `NotMountedError`, `UsageError`, `StoreError`, `ConflictError`, `CommitError`; the mount lives on then, and the
+        data is kept.
         """
         with self._publishing:
             self._check_open()
             self._access.check_ours(self.name)
             if self._access.writer is not None:
                 self._record = record = self._commit_unmounted(message, progress)
+            elif self._live().read_only:
+                raise UsageError(
+                    f"volume {self.name!r} is mounted read-only: there is nothing to commit",
+                    hint="finalize() it, and mount the volume without read_only; or fork() it",
+                )
             else:
                 wire = self._live().client.commit(message, progress, hosts.produced_by())
                 self._record = record = VersionRecord.from_wire(wire)
@@ -127,13 +133,14 @@ class Publishing(WriteFiles, Mountable):
     def _do_fork(self, name: str | None = None) -> RWVolume:
         """An independent writable volume that begins as this one is now.
 
-        Mounted, or written to without a mount: commits first. Raises `NothingCommittedError` if there is nothing to
-        begin with.
+        Mounted for writing, or written to without a mount: commits first. Raises `NothingCommittedError` if there is
+        nothing to begin with.
         """
         if self._final is not None:
             return self._final.fork.sync(name)
         self._check_open()
-        if (self._mounting is not None and self._mounting.live) or self.has_changes:
+        mounting = self._mounting
+        if (mounting is not None and mounting.live and not mounting.read_only) or self.has_changes:
             self._do_commit()
         self._check_committed("fork")
         return self._fork(name)

@@ -25,6 +25,7 @@ from contextlib import suppress
 from typing import Any
 
 from flyteplugins_vol.errors import UsageError, from_wire
+from flyteplugins_vol.history.record import check_message
 from flyteplugins_vol.mount.protocols import Progress
 
 LONGEST_REQUEST = 1 << 20  # bytes of a line; a message to a commit is all that can be long
@@ -59,13 +60,19 @@ class DaemonGone(Exception):
 def request(path: str, message: Mapping[str, Any], progress: Progress | None, timeout: float | None) -> dict[str, Any]:
     """Send one request and wait for its result, at most ``timeout`` seconds without any word from the daemon.
 
-    Raises the `VolumeError` that the daemon answers with, `DaemonGone`, or TimeoutError.
+    Raises the `VolumeError` that the daemon answers with, `UsageError` for a request that it would not take,
+    `DaemonGone`, or TimeoutError.
     """
+    if isinstance(text := message.get("message"), str):
+        check_message(text)
+    line = encode(message)
+    if len(line) > LONGEST_REQUEST:  # the daemon would cut us off while it is sent, as if it died
+        raise UsageError(f"a request of {len(line)} bytes is too long", hint=f"{LONGEST_REQUEST} are the most")
     try:
         with _connected(path, timeout) as connection, connection.makefile("rb") as lines:
-            connection.sendall(encode(message))
-            for line in lines:
-                answer = decode(line)
+            connection.sendall(line)
+            for answered in lines:
+                answer = decode(answered)
                 if "result" in answer:
                     return answer["result"]
                 if "error" in answer:

@@ -66,6 +66,49 @@ def test_nothing_to_fork_and_nothing_mounted(world: World) -> None:
         volume.mount.sync(read_only=True)
 
 
+@pytest.mark.fuse
+def test_a_read_only_mount_of_a_writer_forks_and_commits_nothing(world: World) -> None:
+    first = world.new()
+    first.write_bytes.sync("a", b"1")
+    version = first.finalize.sync()
+    volume = world.keep(Volume.from_name.sync("demo", world.store))
+    path = volume.mount.sync(read_only=True)
+    with pytest.raises(errors.UsageError, match="is mounted read-only: there is nothing to commit") as caught:
+        volume.commit.sync()
+    assert "without read_only" in caught.value.hint
+    fork = world.keep(volume.fork.sync("other"))
+    assert fork.read_bytes.sync("a") == b"1"
+    assert (path / "a").read_bytes() == b"1"
+    assert volume.locator == version.locator
+
+
+LONG = "ä" * (64 << 10)
+"""As long as a message may be."""
+
+
+@pytest.mark.fuse
+@pytest.mark.parametrize("message", [LONG + "x", "x" * (3 << 20)], ids=["one byte", "megabytes"])
+def test_a_message_that_is_too_long(world: World, message: str) -> None:
+    volume = world.new()
+    volume.write_bytes.sync("a", b"1")
+    for publish in (volume.commit, volume.finalize):
+        with pytest.raises(errors.UsageError, match="and a version takes 128") as caught:
+            publish.sync(message)
+        assert caught.value.hint
+    version = volume.commit.sync(LONG)
+    assert version.message == LONG
+    path = volume.mount.sync()
+    (path / "b").write_text("2")
+    for publish in (volume.commit, volume.finalize):
+        with pytest.raises(errors.UsageError, match="and a version takes 128"):
+            publish.sync(message)
+    assert volume.finalize.sync(LONG).message == LONG
+    with pytest.raises(errors.UsageError, match="and a version takes 128"):
+        version.fork.sync("other").finalize.sync(message)
+    assert [found.name for found in Volume.list.sync(world.store)] == ["demo"]
+    assert len(version.log.sync()) == 1
+
+
 def test_options_that_make_no_sense(world: World) -> None:
     version = world.new().finalize.sync()
     with pytest.raises(errors.UsageError, match="takes no writeback"):

@@ -78,6 +78,14 @@ def test_a_line_without_end_is_cut_off(client: MountClient) -> None:
 
 
 @pytest.mark.fuse
+def test_a_request_that_is_too_long_is_not_sent(client: MountClient) -> None:
+    with pytest.raises(UsageError, match="is too long") as caught:
+        client.commit("short", produced_by={"run": "x" * LONGEST_REQUEST})
+    assert caught.value.hint
+    assert client.status()["commits"] == 0
+
+
+@pytest.mark.fuse
 def test_half_a_request_and_nothing_at_all(client: MountClient) -> None:
     assert exchange(client, b"") == []
     assert exchange(client, b'{"request": "sta') == []
