@@ -71,10 +71,10 @@ class MountClient:
         Raises the daemon's own error if it has one; `SetupError` if this machine is not ready; `MountFailedError`, with
         the end of the log, if the daemon dies or says nothing for ``spec.timeout`` seconds.
         """
-        preflight.check(spec)
         place = place or claim(spec.mount_path, volume_name=spec.volume_name, home="/")
         try:
             spec = replace(spec, mount_path=place.path, log_path=_log_path(spec))
+            preflight.check(spec)
             client = cls(spec, place, _Daemon(spec, daemon))
         except BaseException:
             place.release()
@@ -228,8 +228,7 @@ class _Daemon:
 
     def __init__(self, spec: MountSpec, module: str) -> None:
         assert spec.log_path is not None
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        log = os.open(spec.log_path, flags, 0o600)
+        log = preflight.open_log(spec.log_path)
         self.handshake, theirs = socket.socketpair()
         with theirs:
             try:

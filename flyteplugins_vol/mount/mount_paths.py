@@ -57,6 +57,8 @@ def claim(mount_path: str | None, *, volume_name: str, home: str) -> Claim:
     None: ``<home>/flyte-volume``, or ``flyte-volume-<name>``, or that with a number, the first that no mount uses.
     ``Claim.path`` is absolute and without symlinks, as the kernel will list it.
     """
+    if mount_path is not None and "\0" in mount_path:
+        raise MountPathError(f"{mount_path!r} is no mount path: it has a NUL", hint="give another one")
     candidates = _default_paths(volume_name, home) if mount_path is None else iter([os.path.abspath(mount_path)])
     taken: MountPathError | None = None
     for candidate in candidates:

@@ -8,26 +8,34 @@ import shutil
 import stat
 import sys
 
-from flyteplugins_vol.errors import FuseMissingError, FusermountError, LocalDirectoryError
+from flyteplugins_vol.errors import FuseMissingError, FusermountError, LocalDirectoryError, MountPathError
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.portable import free_bytes, make_workspace
+from flyteplugins_vol.store.url import parse_store_url
 
 LEAST_FREE = 64 << 20
 """Bytes that a cache or staging directory must have free: a few packs under way."""
 
 _DEVICE = "/dev/fuse"
+_FOR_ALL = " (FLYTE_VOL_CACHE_DIR is for all of them)"
 _CONFIGURATION = "/etc/fuse.conf"
 
 
 def check(spec: MountSpec) -> None:
-    """Raise the `SetupError` of the first thing that is not ready; directories that are missing are made."""
+    """Raise the `SetupError` of the first thing that is not ready; directories that are missing are made.
+
+    ``spec.mount_path`` and ``spec.log_path`` are those that will be used.
+    """
     check_device()
     check_fusermount()
     check_mount_table()
     if spec.allow_other:
         check_allow_other()
+    check_apart(spec)
     check_directory(spec.meta_dir, "staging")
     check_directory(spec.cache_dir, "cache")
+    if spec.log_path is not None:
+        check_log(spec.log_path)
 
 
 def check_platform(system: str = sys.platform) -> None:
@@ -101,9 +109,43 @@ def check_allow_other(configuration: str = _CONFIGURATION, euid: int | None = No
         )
 
 
+def check_apart(spec: MountSpec) -> None:
+    """`MountPathError` if the mount would hide what its own daemon works on, which then waited for itself."""
+    store = parse_store_url(spec.store_url)
+    places = [
+        ("staging directory", spec.meta_dir, _FOR_ALL),
+        ("cache directory", spec.cache_dir, _FOR_ALL),
+        ("log", spec.log_path, ""),
+        ("store", store.path if store.scheme == "file" else None, ""),
+    ]
+    at = os.path.realpath(spec.mount_path)
+    for name, path, how in places:
+        if path is not None and os.path.commonpath([at, os.path.realpath(path)]) == at:
+            raise MountPathError(
+                f"the mount path {spec.mount_path} would hide the {name} of the mount, {path}",
+                hint=f"give another mount path, or another {name}{how}",
+            )
+
+
+def check_log(path: str) -> None:
+    """`LocalDirectoryError` unless the daemon's log can be written there; a file is made."""
+    try:
+        os.close(open_log(path))
+    except OSError as error:
+        raise LocalDirectoryError(
+            f"the log {path} cannot be written: {error.strerror}",
+            hint="give another path for the log, in a directory that is there",
+        ) from None
+
+
+def open_log(path: str) -> int:
+    """A descriptor of the daemon's log, to be written at its end; a link is not followed. Raises OSError."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
 def check_directory(path: str, purpose: str, least_free: int = LEAST_FREE) -> None:
     """Make the directory (mode 0700) if it is missing; `LocalDirectoryError` unless it can be written and has room."""
-    hint = f"give another {purpose} directory (FLYTE_VOL_CACHE_DIR is for all of them), or make room there"
+    hint = f"give another {purpose} directory{_FOR_ALL}, or make room there"
     try:
         make_workspace(path)
     except OSError as error:

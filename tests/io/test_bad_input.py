@@ -156,6 +156,38 @@ def test_mount_paths_that_cannot_be(world: World) -> None:
     assert file.read_text() == "x"
 
 
+@pytest.mark.fuse
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_mount_path_above_the_cache(world: World, read_only: bool) -> None:
+    version = world.new().finalize.sync()
+    volume = world.load(version.locator) if read_only else world.new("other")
+    path = world.path("above")
+    path.mkdir()
+    with pytest.raises(errors.MountPathError, match="would hide the staging directory of the mount"):
+        volume.mount.sync(path, meta_dir=path / "meta")
+    with pytest.raises(errors.MountPathError, match="would hide the cache directory of the mount"):
+        volume.mount.sync(path, cache_dir=path / "cache")
+    assert list(path.iterdir()) == []
+    assert volume.mount.sync(path) == path
+
+
+@pytest.mark.fuse
+def test_a_log_path_or_a_mount_path_that_cannot_be(world: World) -> None:
+    volume = world.new()
+    with pytest.raises(errors.LocalDirectoryError, match="cannot be written"):
+        volume.mount.sync(world.path("mnt"), log_path=world.path("nowhere") / "log")
+    with pytest.raises(errors.LocalDirectoryError, match="cannot be written"):
+        volume.mount.sync(world.path("mnt"), log_path=world.root)
+    with pytest.raises(errors.MountPathError, match="would hide the log"):
+        volume.mount.sync(world.path("mnt"), log_path=world.path("mnt") / "log")
+    assert not world.path("mnt").exists()
+    with pytest.raises(errors.MountPathError, match="NUL"):
+        volume.mount.sync("/mnt/\0")
+    with pytest.raises(errors.MountPathError, match="would hide the store"):
+        world.new("inside", f"file://{world.root}/mnt/store").mount.sync(world.path("mnt"))
+    (volume.mount.sync(world.path("mnt"), log_path=world.path("log")) / "a").touch()
+
+
 def test_memory_stores_cannot_be_mounted(world: World) -> None:
     with pytest.raises(errors.UnknownSchemeError, match="lives in one process"):
         world.new("m", "memory://m").mount.sync()

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flyteplugins_vol.errors import FuseMissingError, FusermountError, LocalDirectoryError
+from flyteplugins_vol.errors import FuseMissingError, FusermountError, LocalDirectoryError, MountPathError
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount import preflight
 
@@ -118,6 +118,35 @@ def test_all_that_a_mount_needs(spec: MountSpec) -> None:
     preflight.check(replace(spec, allow_other=os.geteuid() == 0))
     assert Path(spec.meta_dir).is_dir()
     assert Path(spec.cache_dir).is_dir()
+
+
+@pytest.mark.parametrize("what", ["meta_dir", "cache_dir", "log_path", "store_url"])
+def test_a_mount_does_not_hide_what_its_daemon_needs(spec: MountSpec, what: str) -> None:
+    """A link leads there, too; a name that only begins alike does not."""
+    Path(spec.mount_path).mkdir()
+    Path(spec.mount_path + "-link").symlink_to(spec.mount_path)
+    scheme = "file://" if what == "store_url" else ""
+    preflight.check_apart(replace(spec, **{what: f"{scheme}{spec.mount_path}-2/x"}))
+    for below in ("", "/x", "-link", "-link/x/y"):
+        with pytest.raises(MountPathError, match=f"the mount path {spec.mount_path} would hide the") as caught:
+            preflight.check_apart(replace(spec, **{what: f"{scheme}{spec.mount_path}{below}"}))
+        assert caught.value.hint.startswith("give another mount path, or ")
+
+
+@pytest.mark.parametrize("mount_path", ["/", "//"])
+def test_nothing_is_beside_the_root_directory(spec: MountSpec, mount_path: str) -> None:
+    with pytest.raises(MountPathError, match="would hide"):
+        preflight.check_apart(replace(spec, mount_path=mount_path))
+
+
+def test_a_log_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    for path in (tmp_path / "missing" / "log", tmp_path, tmp_path / "link"):
+        with pytest.raises(LocalDirectoryError, match=f"the log {path} cannot be written: ") as caught:
+            preflight.check_log(str(path))
+        assert "another path for the log" in caught.value.hint
+    preflight.check_log(str(tmp_path / "log"))
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_an_ordinary_user_needs_the_mount_table(tmp_path: Path) -> None:
