@@ -14,7 +14,7 @@ import click
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.interrupt import handled
 from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options
-from flyteplugins_vol.cli.options import MOUNT_PATH, Options, common
+from flyteplugins_vol.cli.options import MOUNT_PATH, TO_WRITE, Options, common
 from flyteplugins_vol.errors import VolumeError
 
 _PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGWINCH")
@@ -35,7 +35,7 @@ _NOT_FOUND, _NOT_RUNNABLE = 127, 126
     help="After which end of the command to publish.",
 )
 @click.option("--chdir", is_flag=True, help="Run the command in the mounted directory.")
-@click.option("--locator-file", type=click.Path(dir_okay=False), help="Write the new version's locator here.")
+@click.option("--locator-file", type=TO_WRITE, help="Write the new version's locator here.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @common
 def execute(

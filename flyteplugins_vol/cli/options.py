@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -14,6 +15,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 MOUNT_PATH = click.Path(readable=False)
 """Not checked: where a daemon was killed the kernel may still know the directory, and let nobody read it."""
+
+
+class _ToWrite(click.Path):
+    """A file that is written when all else is done: what stands in the way is told before that begins."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = os.path.abspath(super().convert(value, param, ctx))
+        directory = os.path.dirname(os.path.realpath(path))  # of a pipe (/dev/stdout) it is none, but that exists
+        if not os.path.exists(path) and not os.access(directory, os.W_OK | os.X_OK):
+            missing = not os.path.isdir(directory)
+            self.fail(f"{directory!r} {'is no directory' if missing else 'is not writable'}.", param, ctx)
+        return path
+
+
+TO_WRITE = _ToWrite(dir_okay=False, writable=True, readable=False)
+"""A file to be written in the end. Its absolute path: the working directory may be another by then."""
 
 
 class Options:

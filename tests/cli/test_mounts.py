@@ -449,6 +449,27 @@ def test_exec_publishes_and_passes_the_output_on(cli: Cli) -> None:
     assert not path.exists()
 
 
+def test_exec_begins_nothing_if_the_locator_cannot_be_written(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    (cli.root / "link").symlink_to(cli.root / "nowhere" / "out")
+    for file, why in (("nowhere/out", "is no directory"), ("link", "is no directory"), (".", "is a directory"),
+                      ("store/volumes/data/x", "is no directory")):  # fmt: skip
+        arguments = ("data", "--at", cli.root / "mnt", "--locator-file", cli.root / file)
+        done = executed(cli, *arguments, "--", "touch", cli.root / "begun", code=125)
+        assert why in done.stderr
+    assert not (cli.root / "begun").exists()
+    assert len(cli.versions("data")) == 1
+    (cli.root / "out").write_text("of an earlier run, and longer than a locator" * 100)
+    arguments = ("data", "--at", cli.root / "mnt", "--locator-file", cli.root / "out")
+    executed(cli, *arguments, "--", "false", code=1)
+    assert (cli.root / "out").read_text().startswith("of an earlier run")
+    executed(cli, *arguments, "--", "touch", cli.root / "mnt" / "b")
+    assert (cli.root / "out").read_text() == f"{cli.versions('data')[0]['locator']}\n"
+    arguments = ("data", "--at", cli.root / "mnt", "--locator-file", "/dev/stdout")
+    done = executed(cli, *arguments, "--", "rm", cli.root / "mnt" / "b")
+    assert done.stdout == f"{cli.versions('data')[0]['locator']}\n"
+
+
 def test_exec_passes_exit_codes_on(cli: Cli) -> None:
     cli.volume("data", {"a": b"a"})
     at = ("data", "--at", cli.root / "mnt")
