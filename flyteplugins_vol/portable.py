@@ -134,6 +134,14 @@ def private_directory(path: str, *, ours: bool = True) -> None:
         os.chmod(path, 0o700)
 
 
+def is_at(fd: int, path: str) -> bool:
+    """Whether the file that is open is the one that has this name now: it may have been removed since, or replaced."""
+    try:
+        return os.path.samestat(os.fstat(fd), os.lstat(path))
+    except OSError:
+        return False
+
+
 def sync_directory(path: str) -> None:
     """Make the names in a directory durable, where directories can be opened. Raises OSError."""
     if not _DIRECTORY:

@@ -15,6 +15,9 @@ from blake3 import blake3
 from flyteplugins_vol.errors import LocalDirectoryError
 from flyteplugins_vol.portable import make_workspace, private_directory, private_opener, sync_directory
 
+LOCK_NAME = "lock"
+"""Of the file in a workspace's directory that whoever has the workspace open holds, see `mount.workspace_lock`."""
+
 
 @dataclass
 class WorkspaceState:
@@ -160,3 +163,22 @@ class WorkspaceDirectory:
             if os.path.exists(name):
                 os.unlink(name)
         shutil.rmtree(self.staging, ignore_errors=True)
+
+    def remove(self) -> None:
+        """`clear`, and remove the directory with all that is in it. For whoever holds its lock, and for nobody else.
+
+        The lock goes last: who waits for it, or comes now, makes the directory anew, and nothing in that is touched.
+        """
+        self.clear()
+        with suppress(FileNotFoundError):
+            for entry in list(os.scandir(self.path)):
+                if entry.name == LOCK_NAME:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    with suppress(OSError):
+                        os.unlink(entry.path)
+        with suppress(OSError):
+            os.unlink(os.path.join(self.path, LOCK_NAME))
+            os.rmdir(self.path)  # unless somebody has come meanwhile

@@ -169,6 +169,11 @@ class Session:
         """Drop what was not committed. A commit that is under way publishes nothing after this."""
         self.close(keep=False)
 
+    def remove(self) -> None:
+        """After a `close` that kept nothing: see `WorkspaceDirectory.remove`."""
+        if self._directory is not None:
+            self._directory.remove()
+
 
 def open_session(spec: MountSpec, call: Call, progress: Progress) -> Session:
     """Open the volume that a mount asks for: record, index, workspace. Blocks; nothing per file.

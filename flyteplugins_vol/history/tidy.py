@@ -24,9 +24,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from flyteplugins_vol.errors import LocalDirectoryError
-from flyteplugins_vol.history.local import WorkspaceDirectory, WorkspaceState
+from flyteplugins_vol.history.local import LOCK_NAME, WorkspaceDirectory, WorkspaceState
 from flyteplugins_vol.history.segments import hash_file, summary
-from flyteplugins_vol.portable import OPEN_FLAGS, fcntl, make_private, private_opener
+from flyteplugins_vol.portable import OPEN_FLAGS, fcntl, is_at, make_private, private_opener
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +35,10 @@ WORKSPACES, UNMOUNTED, _MOUNTS = "workspaces", "unmounted", "mounts"
 _DAY = 86_400.0
 _AGE = 7 * _DAY
 _STAMP = os.path.join("cache", "tidied")  # a file that is touched when it was done
-_LOCK = "lock"
 _SOCKETS = "control"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}-[0-9a-f]{16}(?:-[0-9a-f]{8})?(?:~[0-9]+)?|new-[a-z0-9_]{8}")
 _HELD = {
-    _LOCK, _SOCKETS, "daemon.log", "state.json", "state.json.new", "staging",
+    LOCK_NAME, _SOCKETS, "daemon.log", "state.json", "state.json.new", "staging",
     *("index.db" + suffix for suffix in ("", "-wal", "-shm", ".hashes")),
 }  # fmt: skip
 
@@ -118,17 +117,20 @@ def _is_as_published(path: str, state: WorkspaceState) -> bool:
 def _remove_workspace(path: str) -> bool:
     """Its own name may be a mount's again at any moment: of such a one the log and the lock stay."""
     flags = os.O_RDWR | os.O_CREAT | OPEN_FLAGS | getattr(os, "O_NOFOLLOW", 0)
-    fd = os.open(os.path.join(path, _LOCK), flags, 0o600)
+    lock = os.path.join(path, LOCK_NAME)
+    fd = os.open(lock, flags, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # BlockingIOError: somebody has it open
+        if not is_at(fd, lock):
+            return False  # its last user removed it just now, and another may have made it anew
         directory = WorkspaceDirectory(path)
         if not holds_nothing(path, directory.state()):
             return False
         is_there = os.path.exists(directory.index)
-        directory.clear()
         if directory.is_aside or os.path.basename(os.path.dirname(path)) == UNMOUNTED:
-            shutil.rmtree(path)
+            directory.remove()
             return True
+        directory.clear()
         return is_there
     finally:
         os.close(fd)

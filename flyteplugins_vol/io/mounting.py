@@ -17,7 +17,7 @@ from flyteplugins_vol.history.lease_wait import LeaseWait
 from flyteplugins_vol.history.local import store_mark
 from flyteplugins_vol.history.tidy import WORKSPACES
 from flyteplugins_vol.model import MountSpec
-from flyteplugins_vol.mount import termination
+from flyteplugins_vol.mount import termination, workspace_lock
 from flyteplugins_vol.mount.client import MountClient
 from flyteplugins_vol.mount.mount_paths import claim
 from flyteplugins_vol.mount.preflight import check_platform
@@ -169,15 +169,19 @@ class Mounting:
     def end(self, *, keep: bool, abandon: bool = False) -> dict[str, Any]:
         """Unmount; what `MountClient.unmount` tells. Idempotent.
 
-        Unless something is kept, the workspace's directory goes as well.
+        Unless something is kept, the workspace's directory goes as well: its daemon removes it. What a daemon left that
+        was killed goes with ``abandon``, unless another process has had the workspace since.
         """
         answer: dict[str, Any] = {}
         if abandon:
             self.client.abandon()
         else:
             answer = self.client.unmount(keep)
-        if abandon or answer.get("kept") is False:  # of a daemon that died there is no answer, and perhaps data
-            shutil.rmtree(self.client.spec.meta_dir, ignore_errors=True)
+        spec = self.client.spec
+        if spec.read_only and (abandon or answer.get("kept") is False):
+            shutil.rmtree(spec.meta_dir, ignore_errors=True)  # no other mount has this name
+        elif abandon:
+            workspace_lock.drop(spec.meta_dir, spec.mount_id)
         return answer
 
     def forget(self) -> None:

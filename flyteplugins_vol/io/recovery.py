@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -107,14 +106,14 @@ class Recoverable:
     def discard(self: Any) -> None:
         """Delete it, and with it what is in no version."""
         with self._held():
-            WorkspaceDirectory(self.left.path).clear()
-        shutil.rmtree(self.left.path, ignore_errors=True)
+            WorkspaceDirectory(self.left.path).remove()
 
     def _publish(self, spec: MountSpec, message: str | None, progress: Any) -> ROVolume:
+        """While it is `_held`."""
         from flyteplugins_vol.io.volume import ROVolume
 
         record = publish_workspace(spec, message, progress)
-        shutil.rmtree(spec.meta_dir, ignore_errors=True)
+        WorkspaceDirectory(spec.meta_dir).remove()
         return ROVolume.of(record, self.options)
 
     def _spec(self, path: str, name: str, volume_id: str) -> MountSpec:

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -29,8 +30,10 @@ from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount import kernel_mounts, preflight
 from flyteplugins_vol.mount.control import DaemonGone, decode, request
 from flyteplugins_vol.mount.handshake import greeting
+from flyteplugins_vol.mount.logs import open_log
 from flyteplugins_vol.mount.mount_paths import Claim, claim
 from flyteplugins_vol.mount.protocols import Progress
+from flyteplugins_vol.portable import make_workspace
 
 DAEMON = "flyteplugins_vol.mount.daemon"
 
@@ -73,7 +76,7 @@ class MountClient:
         """
         place = place or claim(spec.mount_path, volume_name=spec.volume_name, home="/")
         try:
-            spec = replace(spec, mount_path=place.path, log_path=_log_path(spec))
+            spec = replace(spec, mount_path=place.path, log_path=_log_path(spec), mount_id=uuid.uuid4().hex)
             preflight.check(spec)
             client = cls(spec, place, _Daemon(spec, daemon))
         except BaseException:
@@ -227,8 +230,7 @@ class _Daemon:
     """The daemon's process, watched by a pidfd: that works in forked children too, where there is nothing to reap."""
 
     def __init__(self, spec: MountSpec, module: str) -> None:
-        assert spec.log_path is not None
-        log = preflight.open_log(spec.log_path)
+        log = _opened_log(spec)
         self.handshake, theirs = socket.socketpair()
         with theirs:
             try:
@@ -278,6 +280,17 @@ class _Daemon:
 
 def _log_path(spec: MountSpec) -> str:
     return os.path.abspath(spec.log_path or os.path.join(spec.meta_dir, _LOG_NAME))
+
+
+def _opened_log(spec: MountSpec) -> int:
+    assert spec.log_path is not None
+    while True:
+        try:
+            return open_log(spec.log_path)
+        except FileNotFoundError:
+            if spec.log_path != _log_path(replace(spec, log_path=None)):
+                raise
+            make_workspace(spec.meta_dir)  # the workspace's last daemon has removed it just now
 
 
 def _tail(path: str | None) -> str:

@@ -97,8 +97,13 @@ def _no_core() -> tuple[int, int]:
 
 def _serve(spec: MountSpec, client: int | None, handshake: Handshake, open_session: SessionFactory) -> None:
     lock = None if spec.read_only else workspace_lock.hold(spec, client)
+    if spec.log_path is not None:
+        logs.stay_at(spec.log_path)  # who had the workspace before has perhaps removed it with all else
+    daemon = Daemon(spec, client, handshake, open_session)
     try:
-        trio.run(Daemon(spec, client, handshake, open_session).run)
+        trio.run(daemon.run)
+        if lock is not None:
+            daemon.leave_workspace(lock)
     finally:
         kernel_mounts.unmount_by_force(spec.mount_path)  # nothing to do, unless all else failed
         if lock is not None:
@@ -160,6 +165,16 @@ class Daemon:
             raise unable
         if (failure := self._kernel.ended.exception()) is not None:
             raise failure
+
+    def leave_workspace(self, lock: int) -> None:
+        """After `run`, as the holder of the lock: nothing is left, or what is left is known to be kept.
+
+        Here and not by the client, for whom the directory may be another writer's by then.
+        """
+        if self._outcome.get("kept") is False:
+            self._kernel.mounted.result().remove()
+        else:
+            workspace_lock.forget(lock)
 
     # -------------------------------------------------------------------------------------------- start
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+from flyteplugins_vol.portable import OPEN_FLAGS, is_at
 
 _FORMAT = "%(asctime)s %(levelname)s %(threadName)s %(name)s: %(message)s"
 _SHORTEST_SECRET = 8  # shorter values (a region, "true") say nothing, and would be found in other words
@@ -19,6 +22,21 @@ def set_up(secret_options: Mapping[str, Any]) -> None:
     handler.setFormatter(_Redacting(_secrets(secret_options)))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     faulthandler.enable(sys.stderr)
+
+
+def open_log(path: str) -> int:
+    """The log, for appending; it is this user's alone. Raises OSError, also where there is a link."""
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | OPEN_FLAGS, 0o600)
+
+
+def stay_at(path: str) -> None:
+    """Go on in the file of this name, should the one that stdout and stderr lead to have been removed."""
+    if is_at(sys.stderr.fileno(), path):
+        return
+    fd = open_log(path)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(fd, stream.fileno())
+    os.close(fd)
 
 
 class _Redacting(logging.Formatter):

@@ -10,6 +10,7 @@ import sys
 
 from flyteplugins_vol.errors import FuseMissingError, FusermountError, LocalDirectoryError, MountPathError
 from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.mount.logs import open_log
 from flyteplugins_vol.portable import free_bytes, make_workspace
 from flyteplugins_vol.store.url import parse_store_url
 
@@ -136,11 +137,6 @@ def check_log(path: str) -> None:
             f"the log {path} cannot be written: {error.strerror}",
             hint="give another path for the log, in a directory that is there",
         ) from None
-
-
-def open_log(path: str) -> int:
-    """A descriptor of the daemon's log, to be written at its end; a link is not followed. Raises OSError."""
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
 def check_directory(path: str, purpose: str, least_free: int = LEAST_FREE) -> None:

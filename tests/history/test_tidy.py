@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -99,6 +101,25 @@ def test_a_workspace_that_somebody_looks_at_or_has_open_stays(workspace, root: P
         assert nobody_has_it
         assert in_days(root, 100) == []
     assert in_days(root, 100) == ["workspaces/" + NAME]
+
+
+def test_a_workspace_that_was_made_anew_this_moment_stays(
+    workspace, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock was removed by the last user, and whoever got that too late holds nothing."""
+    workspace(changed=False).close(keep=True)
+    path = root / "workspaces" / NAME
+
+    def made_anew(fd: int, how: int) -> None:
+        shutil.rmtree(path)
+        path.mkdir()
+        for name in ("lock", "index.db"):  # a mount that begins, and has no state yet
+            (path / name).touch()
+        fcntl.flock(fd, how)
+
+    monkeypatch.setattr("flyteplugins_vol.history.tidy.fcntl", SimpleNamespace(**{**vars(fcntl), "flock": made_anew}))
+    assert in_days(root, 100) == []
+    assert sorted(os.listdir(path)) == ["index.db", "lock"]
 
 
 def test_what_was_set_aside_by_half_stays(workspace, root: Path) -> None:
