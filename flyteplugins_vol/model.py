@@ -117,6 +117,7 @@ class MountSpec:
     resume_of: str | None = None  # id of the volume that the workspace is of, which becomes another's first version
     lease_seconds: float = 30.0  # for which a lease is lent and then renewed; 0: none is taken
     high_throughput: bool = False  # for very many files: more memory, less time for each
+    claim: int | None = None  # descriptor of the directory that is mounted on, which client and daemon share
     mount_id: str = ""  # of this one mount: in its workspace's lock, to be known again
 
     @property

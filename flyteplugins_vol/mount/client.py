@@ -76,7 +76,9 @@ class MountClient:
         """
         place = place or claim(spec.mount_path, volume_name=spec.volume_name, home="/")
         try:
-            spec = replace(spec, mount_path=place.path, log_path=_log_path(spec), mount_id=uuid.uuid4().hex)
+            spec = replace(
+                spec, mount_path=place.path, claim=place.fd, log_path=_log_path(spec), mount_id=uuid.uuid4().hex
+            )
             preflight.check(spec)
             client = cls(spec, place, _Daemon(spec, daemon))
         except BaseException:
@@ -185,7 +187,7 @@ class MountClient:
             if not self._daemon.ended(patience) and not self._daemon.terminate(_KILL_SECONDS):
                 self._daemon.kill()
             # Also cuts the connection: a daemon with threads inside its own mount cannot even die before.
-            kernel_mounts.unmount_by_force(self._place.path)
+            kernel_mounts.unmount_by_force(self._place.path, self._place.fd)
             self._daemon.reap(_KILL_SECONDS)
             self._place.release()
             self._clean.set()
@@ -239,6 +241,7 @@ class _Daemon:
                     stdin=theirs.fileno(),
                     stdout=log,
                     stderr=log,
+                    pass_fds=() if spec.claim is None else (spec.claim,),
                     start_new_session=True,  # Ctrl-C is for the client
                     env=daemon_environment(),
                     cwd=Path(__file__).parents[2],  # so that -m finds the package that runs here

@@ -105,7 +105,7 @@ def _serve(spec: MountSpec, client: int | None, handshake: Handshake, open_sessi
         if lock is not None:
             daemon.leave_workspace(lock)
     finally:
-        kernel_mounts.unmount_by_force(spec.mount_path)  # nothing to do, unless all else failed
+        kernel_mounts.unmount_by_force(spec.mount_path, spec.claim)  # nothing to do, unless all else failed
         if lock is not None:
             os.close(lock)
 
@@ -337,6 +337,7 @@ class Daemon:
         with trio.fail_after(_HARD_SECONDS):
             await _in_thread(self._kernel.stop)
             await _done(self._kernel.ended)
+            await _in_thread(_give_path_back, self._spec)
         ending = self._ending
         if ending.rest and self._kernel.ended.exception() is None:
             kept = await self._commit_rest(ending)
@@ -358,7 +359,7 @@ class Daemon:
         if self._kernel.ended.done():
             return
         try:
-            await _in_thread(kernel_mounts.unmount, self._spec.mount_path)
+            await _in_thread(_unmount, self._spec)
         except OSError as error:
             log.info("in use (%s): the mount is detached", error)
             self._outcome["busy"] = True
@@ -392,6 +393,17 @@ class Daemon:
             await _in_thread(self._kernel.barrier)
         except Exception as error:
             log.error("what programs wrote to open files last is lost: %s", error)
+
+
+def _unmount(spec: MountSpec) -> None:
+    kernel_mounts.unmount(spec.mount_path, claim=spec.claim)
+
+
+def _give_path_back(spec: MountSpec) -> None:
+    """Nothing is mounted there any more: if the client is gone as well, somebody else may have the path."""
+    kernel_mounts.unmount_by_force(spec.mount_path, spec.claim)
+    if spec.claim is not None:
+        os.close(spec.claim)
 
 
 def _closing(ending: Ending) -> Callable[[Session], None]:

@@ -65,11 +65,28 @@ def set_read_ahead(path: str, size: int) -> None:
             setting.write(str(size >> 10))
 
 
-def unmount(path: str, *, lazy: bool = False) -> None:
+def is_in_place(path: str, claim: int | None) -> bool:
+    """Whether the directory that is open as ``claim``, which a mount has locked for itself, has this path still.
+
+    If it is not, whatever is mounted there is somebody else's: ours was ended from outside, and its directory removed.
+    The numbers of a mount do not tell: the kernel gives those that are free again to the next one. None: nobody looks.
+    """
+    if claim is None:
+        return True
+    try:
+        return os.readlink(f"/proc/self/fd/{claim}") == path  # asks nobody but the kernel, whatever is mounted there
+    except OSError:
+        return False
+
+
+def unmount(path: str, *, lazy: bool = False, claim: int | None = None) -> None:
     """Unmount, or with ``lazy`` detach. `OSError`: EBUSY when something inside is in use, EINVAL: nothing is mounted.
 
+    ``claim``: see `is_in_place`; then nothing of ours is mounted, whatever is.
     Root calls the kernel; everybody else asks fusermount3, which may do this for the mounts of whoever calls it.
     """
+    if not is_in_place(path, claim):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     if os.geteuid() == 0:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.umount2(os.fsencode(path), _NOFOLLOW | (_DETACH if lazy else 0)) != 0:
@@ -87,12 +104,13 @@ def unmount(path: str, *, lazy: bool = False) -> None:
         raise OSError(errno.EBUSY, done.stderr.strip() or "fusermount3 failed")
 
 
-def unmount_by_force(path: str) -> None:
+def unmount_by_force(path: str, claim: int | None = None) -> None:
     """Detach, and abort the connection if its daemon does not answer: whoever waits inside gets an error.
 
-    The last resort, of root and of the mount's owner; does nothing when nothing of ours is mounted there.
+    The last resort, of root and of the mount's owner; does nothing when nothing of ours is mounted there. ``claim``:
+    see `is_in_place`.
     """
-    mount = mount_at(path)
+    mount = mount_at(path) if is_in_place(path, claim) else None
     if mount is None or not mount.is_ours:
         return
     with suppress(OSError), open(f"/sys/fs/fuse/connections/{mount.device}/abort", "w") as abort:
@@ -110,4 +128,4 @@ def _unescaped(field: bytes) -> bytes:
 
 
 if __name__ == "__main__":  # of `refresh_guard`
-    unmount_by_force(sys.argv[1])
+    unmount_by_force(sys.argv[1], int(sys.argv[2]) if sys.argv[2:] else None)

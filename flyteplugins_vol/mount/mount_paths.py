@@ -33,6 +33,11 @@ class Claim:
     _owner: int
 
     @property
+    def fd(self) -> int:
+        """The directory, which is locked as long as this, or who got it from here, is open, or until `release`."""
+        return self._fd
+
+    @property
     def is_held(self) -> bool:
         return self._fd >= 0 and os.getpid() == self._owner
 
@@ -43,7 +48,7 @@ class Claim:
         """
         if not self.is_held:
             return
-        if self._made:
+        if self._made and kernel_mounts.is_in_place(self.path, self._fd):  # else it is somebody else's directory
             with suppress(OSError):
                 os.rmdir(self.path)
         fcntl.flock(self._fd, fcntl.LOCK_UN)  # close alone would not do: a forked child has the description too

@@ -174,7 +174,7 @@ class Refreshes:
 
     @contextmanager
     def _telling(self) -> Generator[Send, None, None]:
-        with Guard(self._spec.mount_path) as guard:
+        with Guard(self._spec.mount_path, self._spec.claim) as guard:
 
             def tell(kind: int, body: bytes) -> None:
                 guard.before(kind)

@@ -16,12 +16,12 @@ from pathlib import Path
 from flyteplugins_vol.mount.wire_protocol import Notify
 
 _LOOK_ON = """
-pid=$1 python=$2 path=$3 dead=0
+pid=$1 python=$2 path=$3 claim=$4 dead=0
 while read -r line < "/proc/$pid/stat"; do
     case "${line##*) }" in Z*) dead=$((dead + 1));; esac
     if [ $dead = 2 ]; then
         set -- /proc/"$pid"/task/*
-        [ $# = 1 ] || exec "$python" -m flyteplugins_vol.mount.kernel_mounts "$path"
+        [ $# = 1 ] || exec "$python" -m flyteplugins_vol.mount.kernel_mounts "$path" $claim
         exit
     fi
     sleep 0.3
@@ -32,15 +32,21 @@ done 2> /dev/null
 class Guard:
     """Looks on from the first notice that may wait, to the end of the ``with`` block."""
 
-    def __init__(self, mount_path: str) -> None:
+    def __init__(self, mount_path: str, claim: int | None = None) -> None:
+        """``claim``: see `kernel_mounts.is_in_place`."""
         self._mount_path = mount_path
+        self._claim: tuple[int, ...] = () if claim is None else (claim,)
         self._process: subprocess.Popen[bytes] | None = None
 
     def before(self, kind: int) -> None:
         """A notice of this kind is about to be sent."""
         if self._process is None and kind == Notify.INVAL_ENTRY:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", _LOOK_ON, "sh", str(os.getpid()), sys.executable, self._mount_path],
+                [
+                    *("/bin/sh", "-c", _LOOK_ON, "sh", str(os.getpid()), sys.executable, self._mount_path),
+                    *map(str, self._claim),
+                ],
+                pass_fds=self._claim,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

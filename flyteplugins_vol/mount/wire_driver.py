@@ -110,9 +110,9 @@ class WireDriver:
             self._pipe.close()
         fd, self._fd = self._fd, -1
         if self._notifying:  # perhaps it waits for a request that nobody answers any more, and holds the connection
-            kernel_mounts.unmount_by_force(self._spec.mount_path)
+            kernel_mounts.unmount_by_force(self._spec.mount_path, self._spec.claim)
         with suppress(OSError):  # unmounted by somebody else
-            kernel_mounts.unmount(self._spec.mount_path, lazy=True)
+            kernel_mounts.unmount(self._spec.mount_path, lazy=True, claim=self._spec.claim)
         os.close(fd)
 
     def barrier(self) -> None:

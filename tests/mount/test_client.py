@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from flyteplugins_vol.errors import (
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount import kernel_mounts
 from flyteplugins_vol.mount.client import MountClient
+from flyteplugins_vol.mount.control import request
 from tests.mount.conftest import MEMORY_DAEMON, Mount, closed, committed
 
 pytestmark = pytest.mark.fuse
@@ -294,6 +295,56 @@ def test_a_mount_that_was_unmounted_from_outside(mount: Mount) -> None:
     assert closed(client) == "keep=True"
     client.unmount()
     assert_gone(client, pid)
+
+
+@pytest.fixture
+def overtaken(mount: Mount, spec: MountSpec) -> Iterator[tuple[MountClient, MountClient]]:
+    """A mount that was ended from outside, with a commit that hangs, and another one that has the same path by now."""
+    first = mount(store_options={"hang-in-commit": True})
+    frozen = threading.Event()
+    ask = {"request": "commit", "message": None}
+    commit = threading.Thread(target=lambda: _suppressed(request, first._control, ask, lambda _: frozen.set(), None))
+    commit.start()
+    assert frozen.wait(20)
+    kernel_mounts.unmount(spec.mount_path, lazy=True)
+    os.rmdir(spec.mount_path)
+    second = mount(meta_dir=f"{spec.meta_dir}-2")
+    assert second.mount_path == first.mount_path
+    (second.mount_path / "file").write_text("hello")
+    yield first, second
+    first.abandon()
+    commit.join(20)
+
+
+def _suppressed(function: Callable[..., Any], *args: Any) -> None:
+    try:
+        function(*args)
+    except Exception:
+        pass
+
+
+def test_the_end_of_a_daemon_leaves_another_mount_at_its_path_alone(
+    overtaken: tuple[MountClient, MountClient],
+) -> None:
+    first, second = overtaken
+    pid = int(Path(first._control).stem)
+    request(first._control, {"request": "abandon"}, None, 20)
+    until(lambda: not is_running(pid))
+    assert (second.mount_path / "file").read_text() == "hello"
+    assert second.commit()["number"] == 1
+
+
+@pytest.mark.parametrize("how", ["abandon", "unmount"])
+def test_the_end_of_a_client_leaves_another_mount_at_its_path_alone(
+    overtaken: tuple[MountClient, MountClient], how: str
+) -> None:
+    first, second = overtaken
+    os.kill(int(Path(first._control).stem), signal.SIGKILL)
+    getattr(first, how)()
+    assert (second.mount_path / "file").read_text() == "hello"
+    assert second.commit()["number"] == 1
+    second.unmount()
+    assert not second.mount_path.exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

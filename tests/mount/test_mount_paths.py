@@ -36,6 +36,25 @@ def test_a_missing_path_is_made_and_removed_again(claims: ExitStack, tmp_path: P
     assert not (tmp_path / "a" / "b").exists()
 
 
+def test_a_directory_that_took_the_place_of_the_claimed_one_stays(claims: ExitStack, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    first = take(claims, path, tmp_path)
+    assert kernel_mounts.is_in_place(first.path, first.fd)
+    assert kernel_mounts.is_in_place(first.path, None)
+    path.rmdir()
+    assert not kernel_mounts.is_in_place(first.path, first.fd)
+    second = take(claims, path, tmp_path)
+    assert not kernel_mounts.is_in_place(first.path, first.fd)
+    with pytest.raises(OSError, match="Invalid argument"):
+        kernel_mounts.unmount(first.path, claim=first.fd)
+    first.release()
+    assert not kernel_mounts.is_in_place(first.path, first.fd)
+    assert path.is_dir()
+    assert kernel_mounts.is_in_place(second.path, second.fd)
+    second.release()
+    assert not path.exists()
+
+
 def test_a_path_that_was_there_stays(claims: ExitStack, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     take(claims, tmp_path / "a", tmp_path).release()
