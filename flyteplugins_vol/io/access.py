@@ -91,9 +91,14 @@ class Access:
             self.session = self._opened = None
             self._parent = os.getppid()
 
-    def drop(self) -> bool:
-        """Close. Whether something is lost by that: written, and in no version."""
+    def drop(self, *, keep: bool = False) -> bool:
+        """Close. Whether something is lost by that: written, and in no version.
+
+        ``keep``: nothing is; a session that has such a thing stays open for as long as its handle is there.
+        """
         with self.lock:
+            if keep and self.writer is not None and self.writer.changed:
+                return False
             is_lost = self.writer is not None and self.writer.changed
             self.close()
             return is_lost

@@ -10,14 +10,23 @@ import asyncio
 import contextvars
 import functools
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _THREADS = 64  # made on demand; a task that gathers more mounts than this waits its turn
+
+_caller: ContextVar[threading.Thread | None] = ContextVar("flytevol_caller", default=None)
+
+
+def calling_thread() -> threading.Thread:
+    """The thread that called: of a body that is awaited, not the one of our pool."""
+    return _caller.get() or threading.current_thread()
 
 
 class Dual(Generic[P, R]):
@@ -41,6 +50,7 @@ class Dual(Generic[P, R]):
         if self._before is not None:
             self._before(*args, **kwargs)
         context = contextvars.copy_context()
+        context.run(_caller.set, threading.current_thread())
         job = functools.partial(context.run, self._fn, *args, **kwargs)
         future: asyncio.Future[R] = asyncio.get_running_loop().run_in_executor(_pool(), cast("Callable[[], R]", job))
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -29,11 +29,25 @@ Boundary = Literal["argument", "result"]
 log = logging.getLogger(__name__)
 
 
+class Drop(Protocol):
+    """Ends a mount, or a session without one, and does not keep the handle alive."""
+
+    def __call__(self, *, keep: bool = False) -> bool:
+        """Whether there was something to end. ``keep``: what was written stays on this machine for a resume."""
+        ...
+
+
 class Host(Protocol):
-    """An SDK. Every method may be called from any thread, in a task or not; none blocks for long."""
+    """An SDK. Every method may be called from any thread, in a task or not; none blocks for long.
+
+    A thread that a task started is in that task, also if it does not know: see `flyteplugins_vol.integrations.running`.
+    """
 
     def store(self) -> str | None:
-        """URL of the store for volumes of the running task; None outside a task."""
+        """URL of the store for volumes of the running task; None outside a task.
+
+        Raises `UsageError` in a thread that may be of several tasks, with several stores.
+        """
         ...
 
     def store_config(self, scheme: str) -> Mapping[str, str]:
@@ -48,11 +62,8 @@ class Host(Protocol):
         """What is being converted at this moment, on this thread; None: nothing."""
         ...
 
-    def mounted(self, volume: Volume, drop: Callable[[], bool]) -> None:
-        """A mount, or a session without one, began that must not outlive the running task.
-
-        ``drop`` ends it, does not keep the handle alive, and says whether there was something to end.
-        """
+    def mounted(self, volume: Volume, drop: Drop) -> None:
+        """A mount, or a session without one, began that must not outlive the running task: ``drop`` ends it."""
         ...
 
     def as_error(self, error: VolumeError) -> Exception | None:
@@ -87,7 +98,7 @@ def boundary() -> Boundary | None:
     return next(filter(None, (host.boundary() for host in hosts())), None)
 
 
-def mounted(volume: Volume, drop: Callable[[], bool]) -> None:
+def mounted(volume: Volume, drop: Drop) -> None:
     """Tell whoever runs the task that a mount, or a session without one, began."""
     for host in hosts():
         host.mounted(volume, drop)

@@ -189,11 +189,14 @@ class Mounting:
         with suppress(NotMountedError):  # it was the parent's, before a fork
             self.end(keep=True)
 
-    def drop(self) -> bool:
-        """End the mount and what was not committed, unless it has ended already. Whether there was something to end."""
+    def drop(self, *, keep: bool = False) -> bool:
+        """End the mount, unless it has ended already: whether there was something to end.
+
+        What was not committed goes as well, or stays for a resume (``keep``).
+        """
         live = self.live
         if live:
-            self.end(keep=False, abandon=True)
+            self.end(keep=keep, abandon=not keep)
         return live
 
 

@@ -67,7 +67,8 @@ class Volume(ReadFiles, Listing, Past, Comparing, Merging, Tagging, Copying, Upk
         place for volumes of its project and domain, else a directory of this user.
         ``store_options``: endpoint and credentials, where the environment does not say. ``encryption``: the secret of
         an encrypted store, or a function of its URL that gets one; by default ``FLYTE_VOL_ENCRYPTION_KEY``; a store is
-        encrypted from its first object on, or never. Raises `VolumeNameError`, `UnknownSchemeError`.
+        encrypted from its first object on, or never. Raises `VolumeNameError`, `UnknownSchemeError`; `UsageError` in a
+        thread that may be of several Flyte tasks, with several stores.
         """
         url = parse_store_url(hosts.store_url(store)).text
         return RWVolume(

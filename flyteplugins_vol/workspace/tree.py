@@ -87,7 +87,7 @@ class Tree:
         inode = self.inode(ino)
         if inode.nlink or inode.is_dir:
             raise _error(errno.EINVAL)
-        directory = self._place(parent, name)
+        directory = self.place(parent, name)
         other = self._entries.get(parent, name)
         there = None if other is None else self.inode(other)
         if there is not None:

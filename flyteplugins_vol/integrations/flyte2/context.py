@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from flyteplugins_vol.integrations.running import Tasks
 from flyteplugins_vol.integrations.values import sdk
 from flyteplugins_vol.io.hosts import Boundary
+
+TASKS = Tasks()
+"""Those that run in this process, as the observer in `flyteplugins_vol.integrations.flyte2.mounts` hears of them."""
 
 
 def task_context() -> Any:
     """The SDK's ``TaskContext`` of this thread; None outside a task."""
     return sdk("flyte._context").internal_ctx().data.task_context
+
+
+def task_contexts() -> list[Any]:
+    """That of this thread; of a thread without one, those of all tasks that it may be of."""
+    own = task_context()
+    return [own] if own is not None else [task.context for task in TASKS.running() if task.context is not None]
 
 
 def boundary() -> Boundary | None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from flyteplugins_vol.errors import ConflictError, UsageError, VolumeError
-from flyteplugins_vol.integrations.flyte2 import context, mounts
+from flyteplugins_vol.integrations.flyte2 import context
 from flyteplugins_vol.integrations.places import volumes_below
+from flyteplugins_vol.integrations.running import in_common, the_same
 from flyteplugins_vol.integrations.values import sdk
-from flyteplugins_vol.io.hosts import Boundary
+from flyteplugins_vol.io.hosts import Boundary, Drop
 from flyteplugins_vol.io.volume import Volume
 
 _ATTEMPT = "FLYTE_ATTEMPT_NUMBER"
@@ -21,14 +22,7 @@ class FlyteHost:
 
     def store(self) -> str | None:
         """Beside the raw data of the task's runs. A local run that has no bucket keeps to the user's own store."""
-        tctx = context.task_context()
-        if tctx is None:
-            return None
-        raw_data = tctx.raw_data_path.path or ""
-        if "://" not in raw_data or raw_data.startswith("file://"):
-            return None
-        action = context.action_of(tctx)
-        return volumes_below(raw_data, action.run_name, (action.org, action.project, action.domain))
+        return the_same(map(_store, context.task_contexts()), "the store of volumes")
 
     def store_config(self, scheme: str) -> Mapping[str, str]:
         """``flyte.init(storage=…)`` or the variables ``FLYTE_AWS_*`` and their like."""
@@ -41,34 +35,43 @@ class FlyteHost:
         return {name: _text(value) for name, value in config.items() if value not in (None, "")}
 
     def produced_by(self) -> Mapping[str, Any] | None:
-        tctx = context.task_context()
-        if tctx is None:
-            return None
-        action = context.action_of(tctx)
-        said = {
-            "org": action.org,
-            "project": action.project,
-            "domain": action.domain,
-            "run": action.run_name,
-            "action": action.name,
-            "task": mounts.task_name(context.key_of(action)),
-            "task_version": tctx.version,
-            "attempt": os.environ.get(_ATTEMPT),
-            "output": context.output_name(),
-        }
-        return {"sdk": "flyte", **{name: str(value) for name, value in said.items() if value not in (None, "")}}
+        return in_common(map(_producer, context.task_contexts()))
 
     def boundary(self) -> Boundary | None:
         return context.boundary()
 
-    def mounted(self, volume: Volume, drop: Callable[[], bool]) -> None:
+    def mounted(self, volume: Volume, drop: Drop) -> None:
         tctx = context.task_context()
-        if tctx is not None:
-            mounts.belongs_to(context.key_of(context.action_of(tctx)), volume, drop)
+        context.TASKS.add(context.key_of(context.action_of(tctx)) if tctx is not None else None, volume, drop)
 
     def as_error(self, error: VolumeError) -> Exception | None:
         """Only the SDK's own errors end a task with a message, where its result is being converted."""
         return sdk_error(error) if context.task_context() is not None else None
+
+
+def _store(tctx: Any) -> str | None:
+    raw_data = tctx.raw_data_path.path or ""
+    if "://" not in raw_data or raw_data.startswith("file://"):
+        return None
+    action = context.action_of(tctx)
+    return volumes_below(raw_data, action.run_name, (action.org, action.project, action.domain))
+
+
+def _producer(tctx: Any) -> dict[str, str]:
+    action = context.action_of(tctx)
+    task = context.TASKS.find(context.key_of(action))
+    said = {
+        "org": action.org,
+        "project": action.project,
+        "domain": action.domain,
+        "run": action.run_name,
+        "action": action.name,
+        "task": task.name if task is not None else None,
+        "task_version": tctx.version,
+        "attempt": os.environ.get(_ATTEMPT),
+        "output": context.output_name(),
+    }
+    return {"sdk": "flyte", **{name: str(value) for name, value in said.items() if value not in (None, "")}}
 
 
 def sdk_error(error: VolumeError) -> Exception:

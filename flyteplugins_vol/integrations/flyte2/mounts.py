@@ -12,7 +12,6 @@ one process.
 
 from __future__ import annotations
 
-import functools
 import sys
 import threading
 import weakref
@@ -20,20 +19,9 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from cachetools import LRUCache
-
-from flyteplugins_vol.forked import Lock
-from flyteplugins_vol.integrations.ending import end_mount
-from flyteplugins_vol.integrations.flyte2.context import key_of
+from flyteplugins_vol.integrations.flyte2.context import TASKS, key_of, task_context
+from flyteplugins_vol.integrations.running import Mount, Task
 from flyteplugins_vol.integrations.values import sdk
-from flyteplugins_vol.io.volume import RWVolume, Volume
-
-Key = tuple[Any, Any]
-Drop = Callable[[], bool]
-
-_lock = Lock()
-_mounted: dict[Key, list[tuple[Volume, Drop]]] = {}  # of the tasks that run now
-_names: LRUCache[Key, str] = LRUCache(1024)  # a task's results are converted when it runs no more
 
 
 def watch_tasks() -> None:
@@ -41,49 +29,37 @@ def watch_tasks() -> None:
     sdk("flyte._observe").register_observer(_OBSERVER)
 
 
-def belongs_to(key: Key, volume: Volume, drop: Drop) -> None:
-    """The volume was mounted in this task; ``drop`` ends the mount."""
-    with _lock:
-        if key in _mounted:
-            _mounted[key].append((volume, drop))
-
-
-def task_name(key: Key) -> str | None:
-    """Name of the task that runs, or ran a moment ago."""
-    with _lock:
-        return _names.get(key)
-
-
 class Observer:
     """Stands around the body of every task, see ``flyte._observe.Observer``."""
 
     @contextmanager
     def task_span(self, info: Any, recorder: Any) -> Generator[None]:
-        key = key_of(info.action)
-        with _lock:
-            _names[key] = info.name
-            _mounted[key] = []
+        key, tctx = key_of(info.action), task_context()
+        TASKS.begin(key, Task(info.name, tctx, is_local=getattr(tctx, "mode", None) != "remote"))
         try:
             yield
         finally:
             # The SDK hands exceptions over in the recorder; a cancellation is only seen as what is being raised.
             failed = recorder.error is not None or sys.exc_info()[0] is not None
-            with _lock:
-                handles = _mounted.pop(key, [])
-            for volume, drop in handles:
-                if failed or not isinstance(volume, RWVolume):
-                    end_mount(volume.name, drop, is_lost=False)
-                else:
-                    weakref.finalize(volume, _forgotten, volume.name, drop).atexit = False
+            for mount in TASKS.end(key, failed=failed):
+                end(mount)
 
     def step_span(self, info: Any, recorder: Any) -> AbstractContextManager[None]:
         return nullcontext()
 
 
-def _forgotten(name: str, drop: Drop) -> None:
+def end(mount: Mount) -> None:
+    """Its task has ended."""
+    if mount.failed or not mount.writable:
+        mount.ending(is_lost=False)()
+    else:
+        forgotten = mount.ending(is_lost=True)
+        weakref.finalize(mount.volume, _forgotten, mount.volume.name, forgotten).atexit = False
+
+
+def _forgotten(name: str, end: Callable[[], None]) -> None:
     """Nobody holds the handle any more. Whoever collects the garbage must not wait for a mount to end."""
-    job = functools.partial(end_mount, name, drop, is_lost=True)
-    threading.Thread(target=job, name=f"end of {name}").start()
+    threading.Thread(target=end, name=f"end of {name}").start()
 
 
 _OBSERVER = Observer()

@@ -6,25 +6,18 @@ flytekit has no hook for either, so the method that runs a task is wrapped, and 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from typing import Any
 
-from flyteplugins_vol.integrations.ending import end_mount
+from flyteplugins_vol.integrations.running import Task, Tasks
 from flyteplugins_vol.integrations.values import sdk
-from flyteplugins_vol.io.volume import RWVolume, Volume
+from flyteplugins_vol.io.hosts import Drop
+from flyteplugins_vol.io.volume import Volume
 
-Drop = Callable[[], bool]
+TASKS = Tasks()
 
-
-@dataclass
-class _Running:
-    task: str
-    handles: list[tuple[Volume, Drop]] = field(default_factory=lambda: [])
-
-
-_running: ContextVar[_Running | None] = ContextVar("flytevol_running", default=None)
+_running: ContextVar[object | None] = ContextVar("flytevol_running", default=None)
+"""The key of the task that runs here."""
 _output: ContextVar[str | None] = ContextVar("flytevol_output", default=None)
 """Name of the output that is being converted; '' before the first, None when nothing is."""
 
@@ -32,16 +25,14 @@ _MARK = "_flyteplugins_vol"
 
 
 def belongs_to_task(volume: Volume, drop: Drop) -> None:
-    """The volume was mounted in the task that runs here, if one does; ``drop`` ends the mount."""
-    running = _running.get()
-    if running is not None:
-        running.handles.append((volume, drop))
+    """The volume was mounted in the task that runs here, or in a thread that may be of one; ``drop`` ends the mount."""
+    TASKS.add(_running.get(), volume, drop)
 
 
 def task_name() -> str | None:
     """Name of the task that runs here."""
-    running = _running.get()
-    return running.task if running is not None else None
+    task = TASKS.find(_running.get())
+    return task.name if task is not None else None
 
 
 def output_name() -> str | None:
@@ -62,17 +53,18 @@ def watch_tasks() -> None:
 
 def _ending_mounts(plain: Any) -> Any:
     @functools.wraps(plain)
-    def dispatch_execute(self: Any, *args: Any, **kwargs: Any) -> Any:
-        running = _Running(self.name)
-        token = _running.set(running)
+    def dispatch_execute(self: Any, ctx: Any, *args: Any, **kwargs: Any) -> Any:
+        key = object()
+        TASKS.begin(key, Task(self.name, ctx, is_local=ctx.execution_state.is_local_execution()))
+        token = _running.set(key)
         returned = False
         try:
-            result = plain(self, *args, **kwargs)
+            result = plain(self, ctx, *args, **kwargs)
             returned = True
         finally:
             _running.reset(token)
-            for volume, drop in running.handles:
-                end_mount(volume.name, drop, is_lost=returned and isinstance(volume, RWVolume))
+            for mount in TASKS.end(key, failed=not returned):
+                mount.ending(is_lost=not mount.failed and mount.writable)()
         return result
 
     return dispatch_execute

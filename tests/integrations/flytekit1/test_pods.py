@@ -57,14 +57,15 @@ class Pods:
             **self.environment,
         }
 
-    def run(self, name: str, **arguments: Any) -> Any:
-        """Run a task; its one result. Raises AssertionError with what its error.pb says."""
+    def run(self, task: Any, **arguments: Any) -> Any:
+        """Run a task, one of `tasks` by name; its one result. Raises AssertionError with what its error.pb says."""
         from flyteidl.core import errors_pb2, literals_pb2
         from flytekit import FlyteContextManager
         from flytekit.core.type_engine import TypeEngine
         from flytekit.models.literals import LiteralMap
 
-        task = getattr(tasks, name)
+        task = getattr(tasks, task) if isinstance(task, str) else task
+        module, _, name = task.name.rpartition(".")
         context = FlyteContextManager.current_context()
         inputs = TypeEngine.dict_to_literal_map(context, arguments, task.python_interface.inputs)
         self.count += 1
@@ -76,7 +77,7 @@ class Pods:
             "--raw-output-data-prefix", f"{self.bucket}/data/x7/e1-n0-0",
             "--checkpoint-path", f"{self.bucket}/checkpoints/{self.count}", "--prev-checkpoint", '""',
             "--resolver", "flytekit.core.python_auto_container.default_task_resolver",
-            "--", "task-module", "tests.integrations.flytekit1.tasks", "task-name", name,
+            "--", "task-module", module, "task-name", name,
         ]  # fmt: skip
         done = subprocess.run(command, env=self.variables(name), cwd=self.home, capture_output=True, text=True)
         error = self.get(f"{here}/error.pb")
