@@ -46,7 +46,7 @@ class FlytekitHost:
 
     def boundary(self) -> Boundary | None:
         """Arguments and results look alike to the type engine: a volume that a task hands over is always finalized."""
-        return "result" if _in_task(_context()) else None
+        return "result" if mounts.is_converting() and _in_task(_context()) else None
 
     def mounted(self, volume: Volume, drop: Drop) -> None:
         mounts.belongs_to_task(volume, drop)

@@ -21,6 +21,9 @@ _running: ContextVar[object | None] = ContextVar("flytevol_running", default=Non
 _output: ContextVar[str | None] = ContextVar("flytevol_output", default=None)
 """Name of the output that is being converted; '' before the first, None when nothing is."""
 
+_converts: ContextVar[bool] = ContextVar("flytevol_converts", default=False)
+"""Whether flytekit makes a literal of a value at this moment: an argument or a result."""
+
 _MARK = "_flyteplugins_vol"
 
 
@@ -40,14 +43,22 @@ def output_name() -> str | None:
     return _output.get() or None
 
 
+def is_converting() -> bool:
+    """Whether what is serialised here is handed over; otherwise a task does so for a purpose of its own."""
+    return _converts.get()
+
+
 def watch_tasks() -> None:
-    """Stand around every task. Idempotent."""
+    """Stand around every task, and every conversion to a literal. Idempotent."""
     base = sdk("flytekit.core.base_task").PythonTask
     if getattr(base, _MARK, False):
         return
     base.dispatch_execute = _ending_mounts(base.dispatch_execute)
     base._output_to_literal_map = _converting(base._output_to_literal_map)  # noqa: SLF001
     base.get_type_for_output_var = _naming_the_output(base.get_type_for_output_var)
+    engine = sdk("flytekit.core.type_engine").TypeEngine
+    engine.to_literal = classmethod(_noting(engine.to_literal.__func__))
+    engine.async_to_literal = classmethod(_noting_async(engine.async_to_literal.__func__))
     setattr(base, _MARK, True)
 
 
@@ -80,6 +91,30 @@ def _converting(plain: Any) -> Any:
             _output.reset(token)
 
     return output_to_literal_map
+
+
+def _noting(plain: Any) -> Any:
+    @functools.wraps(plain)
+    def to_literal(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        token = _converts.set(True)
+        try:
+            return plain(cls, *args, **kwargs)
+        finally:
+            _converts.reset(token)
+
+    return to_literal
+
+
+def _noting_async(plain: Any) -> Any:
+    @functools.wraps(plain)
+    async def async_to_literal(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        token = _converts.set(True)
+        try:
+            return await plain(cls, *args, **kwargs)
+        finally:
+            _converts.reset(token)
+
+    return async_to_literal
 
 
 def _naming_the_output(plain: Any) -> Any:

@@ -195,6 +195,18 @@ def models() -> Tuple[str, str, str]:
 
 
 @task
+def logs_a_model() -> Tuple[str, ROVolume]:
+    vol = filled("logged", "before")
+    model = Model(vol=vol)
+    try:
+        refused = model.model_dump_json()
+    except Exception as error:
+        refused = str(error)
+    (vol.mount_path / "file").write_text("after")
+    return refused, vol
+
+
+@task
 def maybe(there: bool) -> Optional[ROVolume]:
     return filled("maybe", "there") if there else None
 

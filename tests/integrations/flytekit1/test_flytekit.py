@@ -52,6 +52,13 @@ def test_dataclasses_and_models_with_live_volumes(caplog: pytest.LogCaptureFixtu
     assert "Failed to extract schema" not in caplog.text
 
 
+def test_a_model_that_a_task_serialises_itself_publishes_nothing(scratch: Path) -> None:
+    refused, vol = tasks.logs_a_model()
+    assert "serialise what commit() or finalize() returns" in refused
+    assert tasks.text_of(vol) == "after"
+    assert len(versions_in(scratch)) == 1
+
+
 def test_optional() -> None:
     assert tasks.maybe(there=False) is None
     assert tasks.text_of(tasks.maybe(there=True)) == "there"
