@@ -55,9 +55,14 @@ class BatchUpload:
 
     @dual
     def upload(self: Any) -> None:
-        """Bring in all that was put so far. Blocks; the end of the ``with`` block does it."""
+        """Bring in all that was put so far. Blocks; the end of the ``with`` block does it.
+
+        Raises FileExistsError, IsADirectoryError or NotADirectoryError for what is there already before the first one
+        comes in.
+        """
         puts, self._puts = self._puts, []
         job = Upload(self._volume._writing(), force=self._force, progress=self._progress)  # noqa: SLF001
+        job.check(puts)
         for put in puts:
             job.put(put)
 

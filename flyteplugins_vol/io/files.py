@@ -237,8 +237,10 @@ class WriteFiles:
     def batch_upload(self, *, force: bool = False, progress: Progress | None = None) -> BatchUpload:
         """``with vol.batch_upload() as batch`` or ``async with``: files put into it come in together, at its end.
 
-        If the body raises, none does. ``force``: replace files that exist. Special files in directories have no content
-        and are left out, and ``progress`` is told of them.
+        If the body raises, none does, nor if one of them would replace what it may not. Where a local file or the disk
+        fails in the middle, those before it have come in, whole, and wait for the next commit; `close` drops what no
+        version has. ``force``: replace files that exist. Special files in directories have no content and are left out,
+        and ``progress`` is told of them.
         """
         return BatchUpload(self, force, progress or quiet)
 

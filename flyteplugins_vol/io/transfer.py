@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from shutil import SameFileError
 from typing import Any, BinaryIO
 
 from flyteplugins_vol.errors import IndexDamagedError
+from flyteplugins_vol.io.conflicts import Conflicts, check_free
 from flyteplugins_vol.io.tree import FileTree, Found, Node, as_bytes, error_at, find, join, make_directories, normal
 from flyteplugins_vol.store.daemonpool import DaemonPool
 
@@ -196,7 +197,7 @@ def write_file(
 def _make_file(
     tree: FileTree, place: Found, fill: Callable[[Node], None], *, mode: int, mtime: int | None, force: bool
 ) -> None:
-    _check_free(place, force)
+    check_free(place, force)
     with tree.unnamed(place.directory, mode & 0o7777) as node:
         fill(node)
         tree.set_attributes(node, mode=mode, mtime=mtime)
@@ -204,17 +205,9 @@ def _make_file(
 
 
 def _make_symlink(tree: FileTree, place: Found, target: bytes, *, force: bool) -> None:
-    _check_free(place, force)
+    check_free(place, force)
     with tree.unnamed(place.directory, 0, target) as node:
         _give_name(tree, node, place, force)
-
-
-def _check_free(place: Found, force: bool) -> None:
-    """Raise at once what `_give_name` would raise in the end."""
-    if place.node is not None and place.node.is_dir:
-        raise error_at(errno.EISDIR, place.path)
-    if place.node is not None and not force:
-        raise error_at(errno.EEXIST, place.path)
 
 
 def _give_name(tree: FileTree, node: Node, place: Found, force: bool) -> None:
@@ -232,6 +225,15 @@ class Upload:
         self._force = force
         self._progress = progress
         self._directories: dict[str, Node] = {}
+
+    def check(self, puts: Sequence[Put]) -> None:
+        """Raise FileExistsError and the like for what is there already, before anything is changed."""
+        conflicts = Conflicts(self._tree, force=self._force)
+        for put in puts:
+            if isinstance(put.source, Path) and put.source.is_dir():
+                conflicts.check_directory(put.source, put.path)
+            else:
+                conflicts.check_file(put.path)
 
     def put(self, put: Put) -> None:
         if not isinstance(put.source, Path):

@@ -341,6 +341,38 @@ def test_a_batch_comes_in_at_its_end_or_not_at_all(volume: RWVolume, world: Worl
         batch.put_file(io.BytesIO(), "dir/")
 
 
+def test_a_batch_that_may_not_replace_what_is_there_changes_nothing(volume: RWVolume, world: World) -> None:
+    local = world.path("local")
+    (local / "a" / "deep").mkdir(parents=True)
+    for name in ("a/deep/z", "m"):
+        (local / name).write_text("new")
+    (local / "link").symlink_to("m")
+    volume.mkdir.sync("m/link", parents=True)
+    volume.write_bytes.sync("file", b"old")
+    volume.mkdir.sync("into/a/deep", parents=True)
+    volume.write_bytes.sync("into/a/deep/z", b"old")
+    before = names(volume, recursive=True)
+    for kind, force, puts in (
+        (FileExistsError, False, [("new", None), ("file", None)]),
+        (FileExistsError, False, [("new", None), ("new", None)]),
+        (FileExistsError, False, [("new", None), ("into", local)]),
+        (IsADirectoryError, True, [("new", None), ("m", None)]),
+        (IsADirectoryError, True, [("new", None), ("/", local)]),
+        (NotADirectoryError, True, [("new", None), ("file/x", None)]),
+        (NotADirectoryError, True, [("new", None), ("file", local)]),
+    ):
+        with pytest.raises(kind), volume.batch_upload(force=force) as batch:
+            for path, source in puts:
+                if source is None:
+                    batch.put_file(io.BytesIO(b"new"), path)
+                else:
+                    batch.put_directory(source, path)
+        assert names(volume, recursive=True) == before
+    with volume.batch_upload(force=True) as batch:
+        batch.put_directory(local, "into")
+    assert volume.read_bytes.sync("into/a/deep/z") == b"new"
+
+
 def test_a_copy_reads_and_stores_no_bytes(world: World) -> None:
     volume = world.new("files")
     data = os.urandom(9_000_001)
