@@ -25,7 +25,7 @@ from flyteplugins_vol.io.dual import dual
 from flyteplugins_vol.io.info import FileInfo, info_of
 from flyteplugins_vol.io.mounting import MountOptions
 from flyteplugins_vol.io.session_tree import SessionTree
-from flyteplugins_vol.io.transfer import Progress, copy, download, quiet, remove, rename, write_file
+from flyteplugins_vol.io.transfer import Progress, download, quiet, write_file
 from flyteplugins_vol.io.tree import (
     FileTree,
     Node,
@@ -40,6 +40,7 @@ from flyteplugins_vol.io.tree import (
     normal,
     text_of,
 )
+from flyteplugins_vol.io.within import copy, remove, rename
 from flyteplugins_vol.model import MountSpec
 
 if TYPE_CHECKING:
