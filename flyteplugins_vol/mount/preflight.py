@@ -135,7 +135,7 @@ def check_log(path: str) -> None:
     except OSError as error:
         raise LocalDirectoryError(
             f"the log {path} cannot be written: {error.strerror}",
-            hint="give another path for the log, in a directory that is there",
+            hint="give another path for the log: a file or a new one, and no link, in a directory that is there",
         ) from None
 
 

@@ -153,7 +153,7 @@ def test_a_link_where_log_or_lock_go_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         workspace_lock.hold(spec, None)
     (tmp_path / "meta" / "daemon.log").symlink_to(elsewhere)
-    with pytest.raises(OSError):
+    with pytest.raises(LocalDirectoryError, match="symbolic links"):
         MountClient.spawn(spec)
     assert elsewhere.read_bytes() == b"of somebody"
 
