@@ -12,14 +12,14 @@ from typing import Any
 import click
 
 from flyteplugins_vol.cli.completing import volume_names
-from flyteplugins_vol.cli.interrupt import handled
+from flyteplugins_vol.cli.interrupt import handled, leave_signals_alone
+from flyteplugins_vol.cli.lookup import NOT_FOUND, NOT_RUNNABLE, refused
 from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options
 from flyteplugins_vol.cli.options import MOUNT_PATH, TO_WRITE, Options, common
 from flyteplugins_vol.errors import VolumeError
 
 _PASSED_ON = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGCONT", "SIGWINCH")
 _FROM_A_TERMINAL = ("SIGINT", "SIGQUIT", "SIGWINCH")  # which sends them to the command as well
-_NOT_FOUND, _NOT_RUNNABLE = 127, 126
 
 
 @click.command("exec", short_help="Run a command with a volume mounted.")
@@ -56,26 +56,30 @@ def execute(
     flytevol exec data@3 --at /data --read-only -- ls -l /data
     srun flytevol exec "$LOCATOR" --at "$SLURM_TMPDIR/data" --locator-file out.txt -- ./job.sh
     """
+    if (why := refused(command[0], at=directory, chdir=chdir)) is not None:
+        click.echo(f"error: {why[1]}", err=True)
+        return why[0]
     mounted = begin(options, volume, directory, given)
-    code = _run(command, mounted.path, chdir)
-    publishes = when == "always" or (when == "success" and code == 0)
+    code, ran = _run(command, mounted.path, chdir)
+    publishes = ran and (when == "always" or (when == "success" and code == 0))
     return _end(mounted, code, publishes, locator_file)
 
 
-def _run(command: tuple[str, ...], path: str, chdir: bool) -> int:
+def _run(command: tuple[str, ...], path: str, chdir: bool) -> tuple[int, bool]:
+    """The exit code, and whether the command ran at all."""
     environment = {**os.environ, "FLYTEVOL_MOUNT": path}
     with _signals_passed_on() as started:
         try:
             process = subprocess.Popen(command, env=environment, cwd=path if chdir else None)
         except FileNotFoundError:
             click.echo(f"error: there is no command {command[0]!r}", err=True)
-            return _NOT_FOUND
+            return NOT_FOUND, False
         except OSError as error:
             click.echo(f"error: {command[0]!r} cannot be run: {error.strerror}", err=True)
-            return _NOT_RUNNABLE
+            return NOT_RUNNABLE, False
         started(process)
         code = process.wait()
-    return code if code >= 0 else 128 - code
+    return (code if code >= 0 else 128 - code), True
 
 
 @contextmanager

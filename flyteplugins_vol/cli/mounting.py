@@ -74,11 +74,21 @@ class Mounted:
     commits: bool
     message: str | None
     kept: str  # the directory of what was written and is in no version
+    resumed: bool  # with what a killed process wrote
 
     def publish(self) -> ROVolume | None:
-        """End the mount as was asked for: the new version, or None. Raises as `RWVolume.finalize`; it lives on then."""
+        """End the mount as was asked for: the new version, or None. Raises as `RWVolume.finalize`; it lives on then.
+
+        Where nothing is published, what was written is dropped, unless the mount began with what somebody else wrote.
+        """
         if not self.commits or not isinstance(self.volume, RWVolume):
-            self.volume.abandon.sync()
+            if self.resumed and isinstance(self.volume, RWVolume):
+                self.volume.leave.sync()
+                self.options.output.note(
+                    "what a killed process had written, and what was written since, is kept: `flytevol recover` has it"
+                )
+            else:
+                self.volume.abandon.sync()
             return None
         with self.options.output.progress("publishing") as bar:
             return self.volume.finalize.sync(self.message, progress=bar)
@@ -106,7 +116,8 @@ def begin(options: Options, address: str, path: str | None, given: dict[str, Any
         options.output.note("what a killed process wrote is in no version, and not here: `flytevol recover` has it")
     root = os.path.abspath(os.path.expanduser(given.get("meta_dir") or cache_root()))
     kept = os.path.join(root, workspace_of(f"{volume.name}-{volume.id}", volume.store))
-    return Mounted(options, volume, str(where), forked, not (read_only or no_commit), message, kept)
+    resumed = bool(volume.status()["resumed"])
+    return Mounted(options, volume, str(where), forked, not (read_only or no_commit), message, kept, resumed)
 
 
 def published_wire(mounted: Mounted, version: ROVolume | None) -> dict[str, Any]:

@@ -89,7 +89,9 @@ def _mounted(options: Options, one: Recoverable, directory: str, message: str | 
     volume = one.volume.sync()
     told = Waiting(options.output, volume.name)
     where = volume.mount.sync(os.path.abspath(directory), progress=told)
-    return Mounted(options, volume, str(where), forked=False, commits=True, message=message, kept=one.path)
+    return Mounted(
+        options, volume, str(where), forked=False, commits=True, message=message, kept=one.path, resumed=True
+    )
 
 
 def _check_next(one: Recoverable) -> None:

@@ -55,6 +55,13 @@ class Mountable(Facts):
         hosts.mounted(cast("Volume", self), self._mounting.drop)
         return self._mounting.path
 
+    def _take_back(self) -> None:
+        """A mount for which nobody waits any more: as before it, with what an earlier process left."""
+        mounting = self._mounting
+        self._mounting = None
+        if mounting is not None:
+            mounting.end(keep=not mounting.read_only)
+
     def resumes(self, workspace: str) -> None:
         """Let mounts for writing take up what is in this directory."""
         self._workspace = workspace

@@ -112,7 +112,7 @@ class Publishing(WriteFiles, Mountable):
             except VolumeError as error:
                 self._failure = self._failure or error.message
                 if boundary == "result":
-                    self._leave()
+                    self._do_leave()
                 raise
 
     hand_over = dual(_do_hand_over)
@@ -147,12 +147,18 @@ class Publishing(WriteFiles, Mountable):
 
     fork = dual(_do_fork)
 
-    def _leave(self) -> None:
-        """End the mount as at the end of a process: what is in no version stays on this machine's disk."""
+    def _do_leave(self) -> None:
+        """End the mount, and close this handle; what the mount has in no version stays on this machine's disk.
+
+        The next mount of the volume takes it up, and `recoverable` has it. What was written without a mount is dropped,
+        as by `abandon`. Idempotent.
+        """
         if self._mounting is not None:
             self._mounting.end(keep=True)
         self._access.close()
         self._abandoned = self._final is None
+
+    leave = dual(_do_leave)
 
     def _do_abandon(self) -> None:
         """End the mount and drop what was not committed. Bounded in time, idempotent; versions stay."""

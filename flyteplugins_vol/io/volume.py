@@ -256,7 +256,7 @@ class RWVolume(Publishing, Restoring, Volume):
         return self._mount(options)
 
     def _undo_mount(self, _: Path) -> None:
-        self._do_abandon()
+        self._take_back()
 
     def _before_mount(self, *_: Any, **options: Any) -> None:
         if options.get("autocommit") or options.get("autocommit_bytes"):

@@ -254,6 +254,7 @@ class Daemon:
         mount = {
             "pid": os.getpid(),
             "client": self._client,
+            "resumed": session.resumed,
             "mount_path": self._spec.mount_path,
             "log_path": self._spec.log_path,
             "requests": dict(self._kernel.operations.counts),

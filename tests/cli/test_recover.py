@@ -112,3 +112,71 @@ def test_what_a_volume_has_gone_on_without_is_not_published_there(
     assert sorted((tmp_path / "store").glob("volumes/data-*/versions/*")) == records
     cli("recover", one["path"], "--fork", "rescued")
     assert cli("ls", "rescued").lines == ["a", "b"]
+
+
+# --- whoever comes by ---------------------------------------------------------------------------------------------
+
+
+def crashed_writer(cli: Cli, root: Path) -> Path:
+    """A mount of `data` itself that was killed with a file that is in no version; its path."""
+    cli.volume("data", {"a": b"1"})
+    at = root / "mnt"
+    process = cli.process("mount", "data", str(at))
+    wait_for(lambda: os.path.ismount(at))
+    with open(at / "precious", "w") as file:
+        file.write("22")
+        file.flush()
+        os.fsync(file.fileno())
+    (live,) = cli("status", "--json").json
+    os.kill(live["pid"], signal.SIGKILL)
+    process.wait(30)
+    return at
+
+
+@pytest.mark.parametrize("when", ["success", "always"])
+def test_a_command_that_there_is_not_drops_nothing(cli: Cli, tmp_path: Path, when: str) -> None:
+    at = crashed_writer(cli, tmp_path)
+    before = cli("recover", "--json").json
+    inside = str(at / "not-there")
+    for command, code in (("pyhton", 127), (str(tmp_path), 126), (inside, 127)):
+        process = cli.process("exec", "data", "--at", str(at), "--commit", when, "--", command)
+        assert process.wait(60) == code
+        assert process.stderr is not None
+        errors = process.stderr.read().decode()
+        assert "error: " in errors
+        assert ("is kept: `flytevol recover` has it" in errors) == (command == inside), "else nothing was mounted"
+    (after,) = cli("recover", "--json").json
+    assert (after["files"], after["path"]) == (before[0]["files"], before[0]["path"])
+    assert len(cli.versions("data")) == 1
+
+
+@pytest.mark.parametrize("option", [(), ("--no-commit",), ("--commit", "never")])
+def test_a_command_that_publishes_nothing_drops_nothing_of_what_was_left(
+    cli: Cli, tmp_path: Path, option: tuple[str, ...]
+) -> None:
+    at = crashed_writer(cli, tmp_path)
+    code = 0 if option else 3
+    process = cli.process("exec", "data", "--at", str(at), *option, "--", "sh", "-c", f"echo > {at}/more; exit {code}")
+    assert process.wait(60) == code
+    assert process.stderr is not None
+    assert "is kept: `flytevol recover` has it" in process.stderr.read().decode()
+    (one,) = cli("recover", "--json").json
+    assert one["files"] == 4
+    assert len(cli.versions("data")) == 1
+
+
+def test_a_mount_that_publishes_nothing_drops_nothing_of_what_was_left(cli: Cli, tmp_path: Path) -> None:
+    at = crashed_writer(cli, tmp_path)
+    process = cli.process("mount", "data", str(at), "--no-commit")
+    assert process.stderr is not None
+    assert str(at) in process.stderr.readline().decode()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    (one,) = cli("recover", "--json").json
+    assert one["files"] == 3
+    process = cli.process("exec", "data", "--at", str(at), "--", "cat", str(at / "precious"))
+    assert process.wait(60) == 0
+    assert process.stdout is not None
+    assert process.stdout.read() == b"22"
+    assert cli("recover", "--json").json == []
+    assert len(cli.versions("data")) == 2

@@ -10,9 +10,10 @@ import sys
 
 import pytest
 
-from flyteplugins_vol.errors import HandleClosedError, UsageError
+from flyteplugins_vol.errors import HandleClosedError, NotMountedError, UsageError
 from flyteplugins_vol.io import ROVolume, RWVolume, Volume
 from tests.io.conftest import World
+from tests.io.test_recovery import left_by_a_kill
 
 pytestmark = pytest.mark.fuse
 
@@ -183,6 +184,47 @@ async def test_a_cancelled_mount_leaves_nothing(world: World) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert volume.mount_path is None
+
+
+async def test_a_cancelled_mount_leaves_what_a_killed_process_left_and_the_handle_can_be_used(world: World) -> None:
+    left_by_a_kill(world)
+    volume = world.keep(await Volume.from_name("line", world.store))
+    task = asyncio.ensure_future(volume.mount(world.path("again")))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert volume.mount_path is None
+    (one,) = RWVolume.recoverable()
+    assert one.left.files == 3
+    with pytest.raises(NotMountedError):
+        await volume.commit()
+    data = await volume.mount(world.path("again"))
+    assert sorted(path.name for path in data.iterdir()) == ["a", "b"]
+    await volume.finalize()
+
+
+async def test_a_handle_whose_mount_was_cancelled_publishes_as_if_it_had_not_begun(world: World) -> None:
+    volume = world.new()
+    task = asyncio.ensure_future(volume.mount())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await volume.write_bytes("a", b"1")
+    version = await volume.finalize()
+    assert [info.path for info in await version.ls()] == ["/a"]
+
+
+async def test_who_leaves_a_mount_keeps_what_is_in_no_version(world: World) -> None:
+    volume = world.new("line")
+    (await volume.mount() / "a").write_text("1")
+    await volume.leave()
+    await volume.leave()
+    with pytest.raises(HandleClosedError):
+        await volume.mount()
+    (one,) = RWVolume.recoverable()
+    assert (one.left.volume_name, one.left.files) == ("line", 2)
 
 
 def test_an_exit_without_goodbye_keeps_the_data_for_the_next_mount(world: World) -> None:
