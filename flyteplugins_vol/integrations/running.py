@@ -107,12 +107,19 @@ class Tasks:
         with self._lock:
             return self._running.get(key) or self._ended.get(key)
 
-    def add(self, key: object | None, volume: Volume, drop: Drop) -> None:
-        """The volume was mounted in the task with this key; None: in a thread that is in no task that it knows."""
+    def add(self, key: object | None, volume: Volume, drop: Drop) -> Mount | None:
+        """The volume was mounted in the task with this key; None: in a thread that is in no task that it knows.
+
+        Returned is a mount that comes late, since its task has ended: end it. A session without a mount ends with its
+        handle.
+        """
         with self._lock:
+            over = self._ended.get(key) if key is not None and key not in self._running else None
+            if over is not None:
+                return Mount(volume, drop, {over}, failed=bool(over.failed)) if volume.mount_path is not None else None
             owners = self._around() if key is None else [task for task in (self._running.get(key),) if task]
             if not owners:
-                return
+                return None
             mount = Mount(volume, drop, set(owners), is_guessed=key is None)
             for owner in owners:
                 owner.mounts.append(mount)
@@ -123,6 +130,7 @@ class Tasks:
                 " of them. For the thread to know, %s",
                 volume.name, names, _HINT,
             )  # fmt: skip
+        return None
 
     def _around(self) -> list[Task]:
         """Tasks that the thread which calls may be of."""

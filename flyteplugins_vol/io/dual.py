@@ -2,6 +2,7 @@
 
 The body is one blocking function. Awaited, it runs in a thread of our own pool, so it depends on no event loop and
 user code cannot starve it. A cancelled await lets the body end first: a mount or a commit is never left half done.
+If the await is cancelled again it is over at once; the body, and what undoes it, go on to their end without it.
 """
 
 from __future__ import annotations
@@ -9,15 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import logging
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from flyteplugins_vol.errors import VolumeError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+log = logging.getLogger(__name__)
 
 _THREADS = 64  # made on demand; a task that gathers more mounts than this waits its turn
 
@@ -51,15 +58,40 @@ class Dual(Generic[P, R]):
             self._before(*args, **kwargs)
         context = contextvars.copy_context()
         context.run(_caller.set, threading.current_thread())
-        job = functools.partial(context.run, self._fn, *args, **kwargs)
-        future: asyncio.Future[R] = asyncio.get_running_loop().run_in_executor(_pool(), cast("Callable[[], R]", job))
+        undoing = context.copy()
+        job = _pool().submit(context.run, functools.partial(self._fn, *args, **kwargs))
         try:
-            return await asyncio.shield(future)
+            await _end_of(job)
         except asyncio.CancelledError:
-            await asyncio.wait([future])
-            if self._undo is not None and not future.cancelled() and future.exception() is None:
-                self._undo(future.result())
+            # In a thread of the pool too: the loop goes on, and whoever cancels this wait does not cancel that.
+            await _end_of(_pool().submit(undoing.run, self._undone, job))
             raise
+        return job.result()
+
+    def _undone(self, job: Future[R]) -> None:
+        """Wait for the body, and undo what it did. The pool began with the body, so this waits for no free thread."""
+        if job.exception() is None and self._undo is not None:
+            try:
+                self._undo(job.result())
+            except (VolumeError, OSError) as error:
+                log.warning("what a cancelled call did could not be undone: %s", error)
+
+
+def _end_of(job: Future[Any]) -> asyncio.Future[None]:
+    """Comes when the job has ended, in whatever way. Cancelling it does nothing to the job."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def settle() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    def tell(_: object) -> None:
+        with suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits
+            loop.call_soon_threadsafe(settle)
+
+    job.add_done_callback(tell)
+    return ended
 
 
 class dual(Generic[P, R]):  # noqa: N801

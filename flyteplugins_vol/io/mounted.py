@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
-from flyteplugins_vol.errors import AlreadyMountedError, MountFailedError, NotMountedError
+from flyteplugins_vol.errors import AlreadyMountedError, HandleClosedError, MountFailedError, NotMountedError
 from flyteplugins_vol.io import hosts
 from flyteplugins_vol.io.dual import Dual
 from flyteplugins_vol.io.facts import Facts
@@ -25,6 +26,7 @@ class Mountable(Facts):
         writable: ClassVar[bool]
         _mounting: Mounting | None
         _workspace: str | None
+        _turn: threading.RLock
 
         def _leave_unmounted(self) -> None: ...
 
@@ -42,18 +44,37 @@ class Mountable(Facts):
             raise NotMountedError(f"volume {self.name!r} is not mounted", hint="call mount() first")
         return self._mounting
 
-    def _mount(self, options: MountOptions) -> Path:
+    def _check_open(self) -> None:
+        """Raises `HandleClosedError`."""
+
+    def _check_unmounted(self) -> None:
         if self._mounting is not None and self._mounting.live:
             raise AlreadyMountedError(
                 f"volume {self.name!r} is mounted already, at {self._mounting.path}",
                 hint="use that path, or end that mount first",
             )
-        if self._mounting is not None:
-            self._mounting.forget()
-        self._leave_unmounted()
-        self._mounting = Mounting.start(self._spec(options), options)
-        hosts.mounted(cast("Volume", self), self._mounting.drop)
-        return self._mounting.path
+
+    def _mount(self, options: MountOptions) -> Path:
+        self._check_unmounted()  # at once, also while a long commit has its turn
+        with self._turn:
+            self._check_unmounted()
+            self._check_open()
+            if self._mounting is not None:
+                self._mounting.forget()
+            self._leave_unmounted()
+            self._mounting = mounting = Mounting.start(self._spec(options), options)
+            hosts.mounted(cast("Volume", self), mounting.drop)
+            try:
+                self._check_open()
+            except HandleClosedError:  # abandoned meanwhile, which waits for nobody's turn
+                mounting.end(keep=False, abandon=True)
+                raise
+        if not mounting.live:
+            raise MountFailedError(
+                f"the mount of volume {self.name!r} at {mounting.path} has ended already",
+                hint="await mount() before the end of the task that calls it; if you do, its daemon's log says why",
+            )
+        return mounting.path
 
     def _take_back(self) -> None:
         """A mount for which nobody waits any more: as before it, with what an earlier process left."""

@@ -37,7 +37,8 @@ class Publishing(WriteFiles, Mountable):
         self._final: ROVolume | None = None
         self._abandoned = False
         self._failure = ""  # why it could not be handed over: SDKs tell little more of it than its repr
-        self._publishing = Lock()  # so that a handle returned twice is finalized once
+        # So that a handle returned twice is finalized once, and one that is being mounted is not passed over.
+        self._publishing = self._turn
 
     def _do_commit(self, message: str | None = None, *, progress: Any = None) -> ROVolume:
         """Publish the volume as it is now as an immutable version; it stays mounted, if it is.
@@ -162,10 +163,10 @@ class Publishing(WriteFiles, Mountable):
 
     def _do_abandon(self) -> None:
         """End the mount and drop what was not committed. Bounded in time, idempotent; versions stay."""
+        self._abandoned = self._final is None  # first: a mount that another thread just makes looks for it
         if self._mounting is not None:
             self._mounting.end(keep=False, abandon=True)
         self._access.close()
-        self._abandoned = self._final is None
 
     abandon = dual(_do_abandon)
 

@@ -6,6 +6,7 @@ one immutable version: mount it to read, fork it to write.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,6 +53,7 @@ class Volume(ReadFiles, Listing, Past, Comparing, Merging, Tagging, Copying, Upk
         self._mounting: Mounting | None = None
         self._workspace: str | None = None
         self._access = Access()
+        self._turn = threading.RLock()
 
     @staticmethod
     def new(

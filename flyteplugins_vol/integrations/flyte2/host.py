@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flyteplugins_vol.errors import ConflictError, UsageError, VolumeError
-from flyteplugins_vol.integrations.flyte2 import context
+from flyteplugins_vol.integrations.flyte2 import context, mounts
 from flyteplugins_vol.integrations.places import volumes_below
 from flyteplugins_vol.integrations.running import in_common, the_same
 from flyteplugins_vol.integrations.values import sdk
@@ -42,7 +42,10 @@ class FlyteHost:
 
     def mounted(self, volume: Volume, drop: Drop) -> None:
         tctx = context.task_context()
-        context.TASKS.add(context.key_of(context.action_of(tctx)) if tctx is not None else None, volume, drop)
+        key = context.key_of(context.action_of(tctx)) if tctx is not None else None
+        late = context.TASKS.add(key, volume, drop)
+        if late is not None:
+            mounts.end_late(late)
 
     def as_error(self, error: VolumeError) -> Exception | None:
         """Only the SDK's own errors end a task with a message, where its result is being converted."""

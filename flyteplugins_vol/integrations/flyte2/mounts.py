@@ -53,8 +53,20 @@ def end(mount: Mount) -> None:
     if mount.failed or not mount.writable:
         mount.ending(is_lost=False)()
     else:
-        forgotten = mount.ending(is_lost=True)
-        weakref.finalize(mount.volume, _forgotten, mount.volume.name, forgotten).atexit = False
+        _end_with_its_handle(mount)
+
+
+def end_late(mount: Mount) -> None:
+    """Its task had ended when it was made. While its results are converted, somebody may mount what is in them."""
+    if mount.failed:
+        mount.ending(is_lost=False)()
+    else:
+        _end_with_its_handle(mount)
+
+
+def _end_with_its_handle(mount: Mount) -> None:
+    forgotten = mount.ending(is_lost=mount.writable)
+    weakref.finalize(mount.volume, _forgotten, mount.volume.name, forgotten).atexit = False
 
 
 def _forgotten(name: str, end: Callable[[], None]) -> None:

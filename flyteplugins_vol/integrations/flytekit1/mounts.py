@@ -9,7 +9,7 @@ import functools
 from contextvars import ContextVar
 from typing import Any
 
-from flyteplugins_vol.integrations.running import Task, Tasks
+from flyteplugins_vol.integrations.running import Mount, Task, Tasks
 from flyteplugins_vol.integrations.values import sdk
 from flyteplugins_vol.io.hosts import Drop
 from flyteplugins_vol.io.volume import Volume
@@ -29,7 +29,9 @@ _MARK = "_flyteplugins_vol"
 
 def belongs_to_task(volume: Volume, drop: Drop) -> None:
     """The volume was mounted in the task that runs here, or in a thread that may be of one; ``drop`` ends the mount."""
-    TASKS.add(_running.get(), volume, drop)
+    late = TASKS.add(_running.get(), volume, drop)
+    if late is not None:
+        _end(late)
 
 
 def task_name() -> str | None:
@@ -75,10 +77,14 @@ def _ending_mounts(plain: Any) -> Any:
         finally:
             _running.reset(token)
             for mount in TASKS.end(key, failed=not returned):
-                mount.ending(is_lost=not mount.failed and mount.writable)()
+                _end(mount)
         return result
 
     return dispatch_execute
+
+
+def _end(mount: Mount) -> None:
+    mount.ending(is_lost=not mount.failed and mount.writable)()
 
 
 def _converting(plain: Any) -> Any:

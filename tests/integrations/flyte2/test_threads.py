@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flyteplugins_vol.errors import VersionNotFoundError
+from flyteplugins_vol.errors import MountFailedError, VersionNotFoundError
 from flyteplugins_vol.io import RWVolume, Volume
 from tests.conftest import fuse_mounts
 from tests.integrations.conftest import sessions_in, versions_in
@@ -25,6 +25,7 @@ def nothing_kept(scratch: Path) -> Iterator[None]:
     yield
     threads.KEPT.clear()
     threads.MEANWHILE.clear()
+    threads.LATE.clear()
 
 
 def test_the_store_is_the_tasks(run: Run) -> None:
@@ -100,6 +101,30 @@ def test_a_thread_older_than_the_task_is_not_of_it(run: Run, scratch: Path) -> N
     assert path is not None
     assert (path / "file").read_text() == "script"
     script.volume.finalize.sync()
+
+
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_mount_that_comes_when_its_task_has_failed(run: Run, scratch: Path, writable: bool) -> None:
+    base = None if writable else Volume.new("base").finalize.sync()
+    late = threads.Late()
+    threads.LATE[:] = [late]
+    with pytest.raises(Exception, match="as users do"):
+        run(threads.ends_too_early, base, fail=True)
+    refusal = late.end()
+    assert isinstance(refusal, MountFailedError)
+    assert "before the end of the task" in str(refusal)
+    assert fuse_mounts(scratch) == []
+
+
+@pytest.mark.logs_warnings
+@pytest.mark.parametrize("writable", [False, True])
+def test_a_mount_that_comes_when_its_task_has_returned(run: Run, scratch: Path, writable: bool) -> None:
+    """It may be a result that is being converted: it goes with its handle, as `scratch` waits for."""
+    base = None if writable else Volume.new("base").finalize.sync()
+    late = threads.Late()
+    threads.LATE[:] = [late]
+    run(threads.ends_too_early, base, fail=False)
+    assert isinstance(late.end(), Path)
 
 
 # --- in containers -----------------------------------------------------------------------------------------------

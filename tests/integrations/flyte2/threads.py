@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, Optional, TypeVar
 
 import flyte
 
@@ -123,6 +124,43 @@ def fails_meanwhile() -> None:
     for happens in MEANWHILE:
         happens()
     raise RuntimeError("as users do")
+
+
+class Late:
+    """A thread of a task's that mounts its volume when the task is over."""
+
+    def __init__(self) -> None:
+        self._begin = threading.Event()
+        self.outcome: Any = None
+        self._thread = threading.Thread()
+
+    def begin(self, vol: Volume) -> None:
+        """In the task."""
+        self._thread = threading.Thread(target=contextvars.copy_context().run, args=(self._run, vol))
+        self._thread.start()
+
+    def _run(self, vol: Volume) -> None:
+        self._begin.wait()
+        try:
+            self.outcome = vol.mount.sync()
+        except Exception as error:
+            self.outcome = error
+
+    def end(self) -> Any:
+        """When the task is over: what `mount` said."""
+        self._begin.set()
+        self._thread.join()
+        return self.outcome
+
+
+LATE: list[Late] = []
+
+
+@env.task
+def ends_too_early(vol: Optional[ROVolume], fail: bool) -> None:
+    LATE[0].begin(vol if vol is not None else Volume.new("late"))
+    if fail:
+        raise RuntimeError("as users do")
 
 
 class Script:

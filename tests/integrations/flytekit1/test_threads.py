@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flyteplugins_vol.errors import VersionNotFoundError
+from flyteplugins_vol.errors import MountFailedError, VersionNotFoundError
 from flyteplugins_vol.io import RWVolume, Volume
 from tests.conftest import fuse_mounts
 from tests.integrations.conftest import versions_in
@@ -23,6 +23,7 @@ threads: Any = pytest.importorskip("tests.integrations.flytekit1.threads")
 def nothing_kept(scratch: Path) -> Iterator[None]:
     yield
     threads.KEPT.clear()
+    threads.LATE.clear()
 
 
 def test_what_a_thread_mounts_may_be_returned() -> None:
@@ -50,6 +51,22 @@ def test_so_does_one_that_forgets_them(scratch: Path, caplog: pytest.LogCaptureF
     assert "its uncommitted changes are kept, as `flytevol recover` lists them" in caplog.text
     (left,) = RWVolume.recoverable()
     left.discard.sync()
+
+
+@pytest.mark.logs_warnings
+@pytest.mark.parametrize("fail", [False, True])
+def test_a_mount_that_comes_when_its_task_is_over(scratch: Path, caplog: pytest.LogCaptureFixture, fail: bool) -> None:
+    late = threads.Late()
+    threads.LATE[:] = [late]
+    if fail:
+        with pytest.raises(RuntimeError, match="as users do"):
+            threads.ends_too_early(fail=True)
+    else:
+        assert threads.ends_too_early(fail=False) == 2
+    refusal = late.end()
+    assert isinstance(refusal, MountFailedError)
+    assert fuse_mounts(scratch) == []
+    assert ("was neither returned nor finalized" in caplog.text) == (not fail)
 
 
 # --- in containers -----------------------------------------------------------------------------------------------

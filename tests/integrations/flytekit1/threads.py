@@ -1,5 +1,7 @@
 """Tasks that use volumes in threads of their own, which know nothing of the task."""
 
+import contextvars
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, List
 
@@ -49,4 +51,42 @@ def raises() -> RWVolume:
 @task
 def forgets() -> int:
     in_a_thread(filled)
+    return 2
+
+
+class Late:
+    """A thread of a task's that mounts a volume when the task is over."""
+
+    def __init__(self) -> None:
+        self._begin = threading.Event()
+        self.outcome: Any = None
+        self._thread = threading.Thread()
+
+    def begin(self) -> None:
+        """In the task."""
+        self._thread = threading.Thread(target=contextvars.copy_context().run, args=(self._run,))
+        self._thread.start()
+
+    def _run(self) -> None:
+        self._begin.wait()
+        try:
+            filled()
+        except Exception as error:
+            self.outcome = error
+
+    def end(self) -> Any:
+        """When the task is over: why there is no mount."""
+        self._begin.set()
+        self._thread.join()
+        return self.outcome
+
+
+LATE: List[Late] = []
+
+
+@task
+def ends_too_early(fail: bool) -> int:
+    LATE[0].begin()
+    if fail:
+        raise RuntimeError("as users do")
     return 2
