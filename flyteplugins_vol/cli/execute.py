@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from flyteplugins_vol.cli.completing import volume_names
-from flyteplugins_vol.cli.interrupt import handled, leave_signals_alone
+from flyteplugins_vol.cli.interrupt import handled
 from flyteplugins_vol.cli.lookup import NOT_FOUND, NOT_RUNNABLE, refused
 from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options
 from flyteplugins_vol.cli.options import MOUNT_PATH, TO_WRITE, Options, common

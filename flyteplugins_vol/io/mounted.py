@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from flyteplugins_vol.errors import AlreadyMountedError, HandleClosedError, MountFailedError, NotMountedError
+from flyteplugins_vol.forked import Lock
 from flyteplugins_vol.io import hosts
 from flyteplugins_vol.io.dual import Dual
 from flyteplugins_vol.io.facts import Facts
@@ -26,7 +26,7 @@ class Mountable(Facts):
         writable: ClassVar[bool]
         _mounting: Mounting | None
         _workspace: str | None
-        _turn: threading.RLock
+        _turn: Lock
 
         def _leave_unmounted(self) -> None: ...
 

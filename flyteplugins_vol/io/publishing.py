@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flyteplugins_vol.errors import CommitError, HandleClosedError, NothingCommittedError, UsageError, VolumeError
-from flyteplugins_vol.forked import Lock
 from flyteplugins_vol.history.forking import publish_fork
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.unmounted import publish_unmounted

@@ -6,12 +6,12 @@ one immutable version: mount it to read, fork it to write.
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
 from flyteplugins_vol.config import StoreOptions
 from flyteplugins_vol.errors import UsageError, VersionNotFoundError
+from flyteplugins_vol.forked import Lock
 from flyteplugins_vol.history.record import Locator, VersionRecord, check_name, load_record, parse_locator
 from flyteplugins_vol.history.refs import read_ref, ref_key
 from flyteplugins_vol.io import hosts
@@ -53,7 +53,7 @@ class Volume(ReadFiles, Listing, Past, Comparing, Merging, Tagging, Copying, Upk
         self._mounting: Mounting | None = None
         self._workspace: str | None = None
         self._access = Access()
-        self._turn = threading.RLock()
+        self._turn = Lock()
 
     @staticmethod
     def new(
