@@ -34,8 +34,11 @@ def begin_closer() -> None:
 def finish(seconds: float) -> None:
     """Return when all that `later` was given is done, and what that gave it, or after so many seconds.
 
-    For the end of the process, where no thread can be begun any more: if there is none, it is done in this one.
+    At the end of the process no thread can be begun any more: if there is none, it is done in this one. The thread
+    itself waits for nothing.
     """
+    if threading.current_thread() is _closer:
+        return
     deadline = time.monotonic() + seconds
     while (left := deadline - time.monotonic()) > 0:
         if _closer is None or not _closer.is_alive():

@@ -13,6 +13,7 @@ from flyteplugins_vol.io import hosts
 from flyteplugins_vol.io.dual import Dual
 from flyteplugins_vol.io.facts import Facts
 from flyteplugins_vol.io.mounting import Mounting, MountOptions
+from flyteplugins_vol.io.opened import make_room
 from flyteplugins_vol.model import MountSpec
 
 if TYPE_CHECKING:
@@ -62,7 +63,10 @@ class Mountable(Facts):
             if self._mounting is not None:
                 self._mounting.forget()
             self._leave_unmounted()
-            self._mounting = mounting = Mounting.start(self._spec(options), options)
+            spec = self._spec(options)
+            if not spec.read_only:
+                make_room(spec)
+            self._mounting = mounting = Mounting.start(spec, options)
             hosts.mounted(cast("Volume", self), mounting.drop)
             try:
                 self._check_open()

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from flyteplugins_vol.errors import CommitError, HandleClosedError, NothingCommittedError, UsageError, VolumeError
+from flyteplugins_vol.errors import (
+    CommitError,
+    HandleClosedError,
+    NothingCommittedError,
+    UsageError,
+    VolumeBusyError,
+    VolumeError,
+)
 from flyteplugins_vol.history.forking import publish_fork
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.history.unmounted import publish_unmounted
@@ -15,6 +22,7 @@ from flyteplugins_vol.io.facts import new_id
 from flyteplugins_vol.io.files import WriteFiles
 from flyteplugins_vol.io.mounted import Mountable
 from flyteplugins_vol.io.mounting import MountOptions
+from flyteplugins_vol.io.opened import make_room
 
 if TYPE_CHECKING:
     from flyteplugins_vol.io.payload import Known
@@ -126,7 +134,11 @@ class Publishing(WriteFiles, Mountable):
             record = publish_fork(spec, message) if self._record is not None and not self._own else None
             if record is None:
                 aside = f"{spec.meta_dir}-{new_id()}"  # who has it mounted, or died with it, keeps his workspace
-                record = publish_unmounted(replace(spec, meta_dir=aside), message)
+                try:
+                    record = publish_unmounted(replace(spec, meta_dir=aside), message)
+                except VolumeBusyError:
+                    make_room(spec)
+                    record = publish_unmounted(replace(spec, meta_dir=aside), message)
             self._record = record
         return self._published(self._record)
 

@@ -611,8 +611,9 @@ def test_one_writer_at_a_time(world: World) -> None:
     volume.write_bytes.sync("a", b"1")
     volume.commit.sync()
     other = Volume.from_name.sync("line", world.store)
-    with pytest.raises(VolumeBusyError, match="open for writing already, by process"):
+    with pytest.raises(VolumeBusyError, match=rf"another handle of this process, .* at {__file__}:\d+") as caught:
         other.write_bytes.sync("b", b"2")
+    assert "close()" in caught.value.hint
     volume.close.sync()
     other.write_bytes.sync("b", b"2")
     assert other.finalize.sync().parents == (volume.locator,)

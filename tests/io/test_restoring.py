@@ -20,6 +20,7 @@ from flyteplugins_vol.errors import (
     VolumeBusyError,
 )
 from flyteplugins_vol.io import Restored, ROVolume, RWVolume, Volume
+from flyteplugins_vol.io.tree import FileTree
 from tests.io.conftest import World
 from tests.io.test_elsewhere import run
 from tests.servers import S3Server
@@ -141,16 +142,21 @@ def test_to_another_path(volume: RWVolume) -> None:
     assert paths(volume) == ["/a", "/b.old", "/sub.old", "/sub.old/c"]
 
 
+def link(tree: FileTree, name: bytes, target: bytes) -> None:
+    with tree.unnamed(tree.root(), 0, target) as node:
+        tree.give_name(node, tree.root(), name, replace=False)
+
+
 def test_symlinks_are_followed_on_the_way_and_come_back_at_the_end(world: World) -> None:
     volume = world.new()
     tree: Any = volume._writing()
     volume.mkdir.sync("v1")
     volume.write_bytes.sync("v1/x", b"1")
-    tree.symlink(tree.root(), b"latest", b"v1")
+    link(tree, b"latest", b"v1")
     before = volume.commit.sync()
     volume.remove.sync("latest")
     volume.remove.sync("v1", recursive=True)
-    tree.symlink(tree.root(), b"gone", b"nowhere")
+    link(tree, b"gone", b"nowhere")
     volume.restore.sync("latest", before)
     assert volume.stat.sync("latest", follow_symlinks=False).target == "v1"
     with pytest.raises(FileNotFoundError):
