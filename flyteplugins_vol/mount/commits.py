@@ -32,6 +32,7 @@ class Commits:
         self._uploader = uploader
         self._one_at_a_time = trio.Lock()
         self._seen_changes = -1 if session.resumed else 0
+        self._frozen_changes = 0  # of those, what the commit that is under way has
         self._overtaken = False
         self._asked = False  # for the commit that is under way
         self._lost: frozenset[str] = frozenset()  # what the last commit was refused for
@@ -43,8 +44,6 @@ class Commits:
         message: str | None,
         progress: Progress,
         produced_by: Mapping[str, Any] | None = None,
-        *,
-        asked: bool = True,
     ) -> dict[str, Any]:
         """Publish a version and return its record; the `VolumeError` of a commit that did not happen."""
         if self._uploader is None:
@@ -52,14 +51,9 @@ class Commits:
         async with self._one_at_a_time:
             # While uploads go on: what the kernel hands over may have to wait for room.
             await trio.to_thread.run_sync(self._barrier, abandon_on_cancel=True)
-            changes = self._kernel.operations.changes
-            self._asked = asked
             if produced_by is not None:
                 self._session.set_producer(produced_by)
-            with self._uploader.off():
-                record = await trio.to_thread.run_sync(self._commit, message, progress, abandon_on_cancel=True)
-            self._seen_changes = changes
-            return record
+            return await self._publish(self._uploader, message, progress, asked=True)
 
     def accept_losses(self) -> None:
         """Whoever asked for a commit was told that files are not whole: the next one publishes them as they are."""
@@ -74,15 +68,22 @@ class Commits:
             self._asked = True
             return await trio.to_thread.run_sync(self._commit, None, _unheard, abandon_on_cancel=True)
 
-    async def commit_changes(self, message: str) -> None:
+    async def commit_changes(self, message: str, *, is_last: bool = False) -> None:
         """Commit if there was any change since the last commit; a failure is only logged.
+
+        What the kernel has of files that are open is a change as well, and nobody hears of it before the barrier: so
+        that comes first, each time. ``is_last``: the kernel asks nothing any more, and what it had was handed over.
 
         Once somebody else has the volume there is no next time: each would leave a version that nobody asked for.
         """
-        if self._uploader is None or self._overtaken or self._kernel.operations.changes == self._seen_changes:
+        if self._uploader is None or self._overtaken:
             return
         try:
-            await self.commit(message, _unheard, asked=False)
+            async with self._one_at_a_time:
+                if not is_last:
+                    await trio.to_thread.run_sync(self._barrier, abandon_on_cancel=True)
+                if self._kernel.operations.changes != self._seen_changes:
+                    await self._publish(self._uploader, message, _unheard, asked=False)
         except ConflictError as error:
             self._overtaken = True
             log.error("%s did not happen, nor will another: %s (%s)", message, error.message, error.hint)
@@ -114,6 +115,17 @@ class Commits:
     async def _written(self) -> int:
         return await trio.to_thread.run_sync(self._kernel.call, self._session.written_bytes, abandon_on_cancel=True)
 
+    async def _publish(
+        self, uploader: Uploader, message: str | None, progress: Progress, *, asked: bool
+    ) -> dict[str, Any]:  # fmt: skip
+        """With the lock."""
+        self._asked = asked
+        self._frozen_changes = self._kernel.operations.changes
+        with uploader.off():
+            record = await trio.to_thread.run_sync(self._commit, message, progress, abandon_on_cancel=True)
+        self._seen_changes = self._frozen_changes
+        return record
+
     def _barrier(self) -> None:
         try:
             self._kernel.barrier()
@@ -138,6 +150,7 @@ class Commits:
 
     def _freeze(self) -> None:
         self._kernel.freeze()
+        self._frozen_changes = self._kernel.operations.changes  # until the thaw there are no more
         self._check_whole()
         self._passed = self._kernel.call(self._kernel.operations.losses.take)  # of all of them somebody was told
 

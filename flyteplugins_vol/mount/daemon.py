@@ -13,7 +13,7 @@ Main thread: trio, with the control socket, uploads, autocommit, signals and an 
 | unmounted from outside          | kept                                                |
 
 With ``keep: false`` the client has committed before. What programs wrote since then was answered with success, so it is
-committed as well, once nobody can write any more.
+committed as well, once nobody can write any more; so is what they wrote since a commit at the end with autocommit.
 
 A commit that takes longer than `COMMIT_SECONDS` is left: what was written is kept then. In all, an end takes at most
 `GENTLE_SECONDS`, and seconds more where the store hangs, of the 30 s that Kubernetes gives after its SIGTERM.
@@ -330,6 +330,7 @@ class Daemon:
 
     async def _end(self) -> None:
         assert self._ending is not None
+        until = trio.current_time() + COMMIT_SECONDS  # for the commits of an end with autocommit, all together
         with self._gentle:
             with trio.move_on_after(GENTLE_SECONDS) as limit:
                 await self._end_gently(self._ending)
@@ -344,6 +345,8 @@ class Daemon:
             kept = await self._commit_rest(ending)
             if self._ending is ending:  # nobody has abandoned it meanwhile
                 self._ending = kept
+        elif ending.commit and self._kernel.ended.exception() is None:
+            await self._commit_last(until)
         self._outcome["kept"] = self._ending.keep
         with trio.fail_after(_HARD_SECONDS):
             if self._kernel.ended.exception() is None:
@@ -388,6 +391,15 @@ class Daemon:
                 return ending
         log.error("what was written after the last commit is in no version, and kept")
         return replace(ending, keep=True)
+
+    async def _commit_last(self, until: float) -> None:
+        """What programs wrote while, or after, the commit at the end was made. A failure is logged, and all is kept."""
+        if trio.current_time() >= until:
+            return  # that commit was given up
+        with trio.move_on_at(until) as limit:
+            await self._commits.commit_changes("autocommit at exit", is_last=True)
+        if limit.cancelled_caught:
+            log.error("the last commit took too long and is given up: what was written is kept")
 
     async def _flush(self) -> None:
         try:

@@ -20,6 +20,7 @@ class Guarded(Protocol):
     """Whose verbs these are."""
 
     counts: Counter[str]
+    changes: int
     scheduler: Scheduler
     frozen: bool
     until_thaw: list[Task]
@@ -32,6 +33,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 Verb = Callable[Concatenate[G, P], R]
 Request = Callable[Concatenate[G, P], Coroutine[Any, Any, R]]
+
+_WITHOUT_A_TRACE = frozenset(("forget", "release"))  # in a version
 
 
 def answering(verb: Verb[G, P, R]) -> Request[G, P, R]:
@@ -52,6 +55,7 @@ def answering(verb: Verb[G, P, R]) -> Request[G, P, R]:
 def changing(verb: Verb[G, P, R]) -> Request[G, P, R]:
     """Begins when nothing is frozen, and then runs to its end at once."""
     name = verb.__name__
+    is_change = name not in _WITHOUT_A_TRACE
 
     @functools.wraps(verb)
     async def guarded(self: G, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -59,6 +63,7 @@ def changing(verb: Verb[G, P, R]) -> Request[G, P, R]:
         try:
             while self.frozen:
                 await self.scheduler.park(self.until_thaw)
+            self.changes += is_change
             return verb(self, *args, **kwargs)
         except Exception as error:
             raise self.failed(error, name, args) from None

@@ -58,6 +58,7 @@ class Operations:
         staged: Callable[[], object] = bool,
     ) -> None:
         self.counts: Counter[str] = Counter()
+        self.changes = 0  # that have begun, which can be one or not; those that are parked have not
         self.error = error
         self.scheduler = scheduler
         self.secret = b""  # of the names by which the barrier reaches inodes
@@ -222,6 +223,7 @@ class Operations:
             raise self.failed(error, "write", (ino,)) from None
 
     def _write(self, ino: int, offset: int, data: Bytes, from_cache: int | bool) -> int:
+        self.changes += 1
         self._unnoticed += len(data)
         if self._unnoticed >= _UPLOAD_NOTICE:
             self._unnoticed = 0
@@ -337,11 +339,6 @@ class Operations:
 
     # ----------------------------------------------------------------- for the daemon, through the owner
 
-    @property
-    def changes(self) -> int:
-        """Requests so far that can have changed the tree. Any thread."""
-        return sum(self.counts[verb] for verb in _CHANGING)
-
     def show(self, workspace: Workspace) -> None:
         """Answer from this one from now on: see `refresh`."""
         self._workspace = workspace
@@ -428,8 +425,3 @@ class Operations:
     def _wake_writers(self) -> None:
         if self._until_room and self._workspace.room():
             self.scheduler.wake_all(self._until_room)
-
-
-_CHANGING = frozenset(
-    ("copy_range", "create", "fallocate", "link", "mkdir", "mknod", "removexattr", "rename", "rmdir", "setattr")
-) | {"setxattr", "symlink", "unlink", "write"}

@@ -90,6 +90,7 @@ class WireBarrier:
         self._operations = operations
         self._call = operations.scheduler.call
         self._libc = ctypes.CDLL(None)
+        self._warned = False
 
     def flush(self) -> None:
         """Return when the daemon has all that was written before the call. CommitError if it cannot.
@@ -99,7 +100,9 @@ class WireBarrier:
         operations, call = self._operations, self._call
         try:
             if not self._flush_all():
-                log.warning("syncfs does not write back on this kernel: every file is written back by itself")
+                if not self._warned:  # with autocommit there is a barrier each few seconds
+                    log.warning("syncfs does not write back on this kernel: every file is written back by itself")
+                self._warned = True
                 for ino in call(operations.known_inodes):
                     self._write_back(ino)
         except OSError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -10,9 +12,10 @@ import pytest
 
 from flyteplugins_vol.errors import VolumeError
 from flyteplugins_vol.history.record import VersionRecord
-from flyteplugins_vol.io import RWVolume
+from flyteplugins_vol.io import RWVolume, Volume
 from flyteplugins_vol.mount.live import live_mounts
 from tests.io.conftest import World
+from tests.io.test_recovery import wait_for
 
 pytestmark = pytest.mark.fuse
 
@@ -62,6 +65,29 @@ def test_nothing_that_was_synced_while_it_was_finalized_is_lost(world: World, ho
     for name in names[-20:]:
         assert last.read_bytes.sync(f"/{name}") == name.encode()
     assert not RWVolume.recoverable(str(world.path("cache")))
+
+
+LOGGER = """
+import os, signal, sys
+from flyteplugins_vol.io import Volume
+volume = Volume.from_name.sync("line", {store!r})
+fd = os.open(volume.mount.sync({at!r}, autocommit=3600) / "log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.write(fd, b"one,")
+volume.commit.sync()
+os.write(fd, b"two")  # answered with success, and the kernel has it: the file stays open to the end
+{end}
+"""
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(3)", "os.kill(os.getpid(), signal.SIGTERM)", "os._exit(0)"])
+def test_with_autocommit_a_process_that_ends_leaves_what_its_open_files_have(world: World, end: str) -> None:
+    world.new("line").finalize.sync()
+    code = LOGGER.format(store=world.store, at=str(world.path("mnt")), end=end)
+    subprocess.run([sys.executable, "-c", code], check=False)
+    wait_for(lambda: not live_mounts([str(world.path("cache"))]) and not RWVolume.recoverable())
+    last = world.keep(Volume.from_name.sync("line", world.store))
+    assert last.read_bytes.sync("log") == b"one,two"
+    assert last.message == "autocommit at exit"
 
 
 def test_a_volume_that_nobody_writes_to_has_no_second_version(world: World) -> None:

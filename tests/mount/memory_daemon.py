@@ -131,6 +131,7 @@ class MemorySession:
         self.fetcher = GatedFetcher(self.workspace, call)
         self.sealer = MemorySealer(self.workspace, call)
         self.sealer.failures = options.get("failures", 0)
+        self._late = Path(spec.mount_path, "late") if "write-after-commit" in options else None
         self._keep_tree = "keep-tree" in options
         self._commits = 0
         self.resumed = "resumed" in options
@@ -162,6 +163,9 @@ class MemorySession:
         self._commits += 1
         wire = {"number": self._commits, "message": message, "tree": _named(tree), "contents": contents}
         (self._meta / f"commit-{self._commits}.json").write_text(json.dumps(wire))
+        if self._late is not None:  # as a program would that is quicker than the end of the mount
+            late, self._late = self._late, None
+            late.write_text("late")
         return MemoryRecord({"number": self._commits, "message": message, "files": len(tree)})
 
     def follow_evictions(self) -> None:

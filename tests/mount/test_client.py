@@ -420,6 +420,51 @@ def test_autocommit_comes_when_so_much_is_written(mount: Mount) -> None:
     assert not Path(client.spec.meta_dir, "commit-2.json").exists()
 
 
+def test_autocommit_comes_for_what_a_file_that_stays_open_has(mount: Mount) -> None:
+    """As a log: the kernel keeps what is written, and the daemon hears of it only if it asks."""
+    client = mount(autocommit=0.1)
+    with (client.mount_path / "log").open("wb", buffering=0) as file:
+        file.write(b"one")
+        until(lambda: client.status()["commits"] >= 1)
+        before = client.status()["commits"]
+        file.write(b" and two")
+        until(lambda: client.status()["commits"] > before)
+        until(lambda: committed(client, client.status()["commits"])["tree"] == {"log": "b25lIGFuZCB0d28="})
+
+
+def test_autocommit_comes_once_for_each_change(mount: Mount) -> None:
+    client = mount(autocommit=0.05)
+    for number in range(1, 6):
+        (client.mount_path / f"{number}").mkdir()
+        until(lambda number=number: client.status()["commits"] == number)
+    assert client.status()["requests"].get("write", 0) == 0  # the barrier leaves no trace
+
+
+@pytest.mark.parametrize("how", ["leave", "terminate"])
+def test_what_comes_after_the_commit_at_exit_is_published_too(mount: Mount, how: str) -> None:
+    client = mount(autocommit=3600.0, store_options={"write-after-commit": 1})
+    pid = client.status()["pid"]
+    (client.mount_path / "file").write_text("hello")
+    if how == "leave":
+        client.leave()
+    else:
+        os.kill(pid, signal.SIGTERM)
+    until(lambda: not is_running(pid))
+    assert committed(client)["tree"] == {"file": "aGVsbG8="}
+    assert committed(client, 2)["tree"] == {"file": "aGVsbG8=", "late": "bGF0ZQ=="}
+    assert committed(client, 2)["message"] == "autocommit at exit"
+    assert not Path(client.spec.meta_dir, "commit-3.json").exists()
+    assert closed(client) == "keep=True"
+
+
+def test_nothing_comes_after_the_commit_at_exit_if_nobody_writes(mount: Mount) -> None:
+    client = mount(autocommit=3600.0)
+    (client.mount_path / "file").write_text("hello")
+    client.leave()
+    assert committed(client)["message"] == "autocommit at exit"
+    assert not Path(client.spec.meta_dir, "commit-2.json").exists()
+
+
 # --- the client's own end ------------------------------------------------------------------------------------------
 
 CLIENT = """
@@ -519,7 +564,7 @@ def test_a_client_that_is_killed_before_the_mount_is_ready_keeps_what_others_wro
     Path(spec.mount_path, "file").write_text("hello")
     client.kill()
     client.wait()
-    until(lambda: Path(spec.meta_dir, "closed").exists())
+    until(lambda: Path(spec.meta_dir, "closed").exists() and Path(spec.meta_dir, "closed").read_text())
     assert Path(spec.meta_dir, "closed").read_text() == "keep=True"
     until(lambda: kernel_mounts.mount_at(spec.mount_path) is None)
     assert Path(spec.meta_dir, "commit-1.json").exists() == (autocommit is not None)

@@ -139,6 +139,23 @@ def test_requests_are_counted_by_kind(kernel: Kernel) -> None:
     assert kernel.ops.changes == 2
 
 
+def test_a_change_counts_when_it_begins(kernel: Kernel) -> None:
+    """One that waits for the end of a commit is not in that version."""
+    inode = kernel.file(b"a", b"x")
+    before = kernel.ops.changes
+    kernel.scheduler.call(kernel.ops.freeze)
+    waiting = (kernel.ops.mkdir(ROOT_INO, b"d", 0o755, ME), kernel.ops.write(inode.ino, 0, b"y"))
+    answers = [kernel.start(request) for request in waiting]
+    assert kernel.ops.counts["mkdir"] == 1
+    assert kernel.ops.changes == before
+    kernel.scheduler.call(kernel.ops.thaw)
+    for answer in answers:
+        answer.result(10)
+    assert kernel.ops.changes == before + 2
+    kernel.ask(kernel.ops.forget(inode.ino, 1))
+    assert kernel.ops.changes == before + 2
+
+
 # --- errors --------------------------------------------------------------------------------------------------------
 
 
