@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
-import os
-import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Protocol, cast
 
 from flyteplugins_vol.history.closer import later
 from flyteplugins_vol.io import RWVolume
+from flyteplugins_vol.io.unfinished import UnfinishedFile
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +32,11 @@ class NewFile(io.BufferedWriter):
 
     def __init__(self, owner: Owner, volume: RWVolume, path: str, size: int, *, autocommit: bool) -> None:
         self._owner = owner
-        self._volume = volume
         self._autocommit = autocommit
         self.path = path
-        self._temporary = f"{path.rpartition('/')[0]}/.flytevol-{uuid.uuid4().hex[:12]}"
         self._settled = False
-        self._check_place()
-        raw: Any = cast("io.BufferedWriter", volume.open.sync(self._temporary, "xb")).detach()
-        super().__init__(raw, size)
+        self._file = UnfinishedFile(volume, path)
+        super().__init__(self._file.raw, size)
         self._held = True
         owner.begin(self)
 
@@ -64,12 +59,11 @@ class NewFile(io.BufferedWriter):
             if self._settled:
                 return
             try:
-                self._check_place()
+                self._file.finish()
             except BaseException:
                 self.discard()
                 raise
             self._settled = True
-            self._volume.rename.sync(self._temporary, self.path, force=True)
             self._owner.written()
 
     def discard(self) -> None:
@@ -82,7 +76,7 @@ class NewFile(io.BufferedWriter):
                     super().close()
             if not self._settled:
                 self._settled = True
-                self._volume.remove.sync(self._temporary)
+                self._file.drop()
 
     def _end(self) -> None:
         """Bring what is buffered into the file. What cannot be whole vanishes."""
@@ -99,10 +93,6 @@ class NewFile(io.BufferedWriter):
             if self._held:
                 self._held = False
                 self._owner.end(self)
-
-    def _check_place(self) -> None:
-        if self._volume.exists.sync(self.path) and self._volume.stat.sync(self.path).is_dir:
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), self.path)
 
 
 def changed_file(owner: Owner, file: Any, size: int) -> Any:

@@ -201,17 +201,18 @@ def make_file(
     with tree.unnamed(place.directory, 0o600) as node:  # a mount opens it by name, which its own mode may forbid
         fill(node)
         tree.set_attributes(node, mode=mode, mtime=mtime)
-        _give_name(tree, node, place, force)
+        give_name(tree, node, place, force)
 
 
 def make_symlink(tree: FileTree, place: Found, target: bytes, *, force: bool) -> None:
     """As `make_file`: a symlink."""
     check_free(place, force)
     with tree.unnamed(place.directory, 0, target) as node:
-        _give_name(tree, node, place, force)
+        give_name(tree, node, place, force)
 
 
-def _give_name(tree: FileTree, node: Node, place: Found, force: bool) -> None:
+def give_name(tree: FileTree, node: Node, place: Found, force: bool) -> None:
+    """Let an unnamed file be at that place, with ``force`` in that of another file. Raises OSError with the path."""
     try:
         tree.give_name(node, place.directory, place.name, replace=force)
     except (FileExistsError, IsADirectoryError) as error:  # somebody has made it meanwhile

@@ -16,7 +16,7 @@ import pytest
 from flyteplugins_vol.errors import VersionNotFoundError
 from flyteplugins_vol.fs import VolumeFileSystem
 from flyteplugins_vol.history.closer import later
-from flyteplugins_vol.io import RWVolume
+from flyteplugins_vol.io import RWVolume, Volume
 
 
 @pytest.fixture
@@ -199,6 +199,38 @@ def test_what_was_refused_holds_the_volume_against_nobody(fs: VolumeFileSystem, 
 
 
 _WRITE = 'from flyteplugins_vol.fs import VolumeFileSystem; VolumeFileSystem("data").pipe_file("other", b"1")'
+
+
+@pytest.mark.parametrize("mode", ["wb", "xb"])
+def test_a_file_that_is_open_is_in_no_version_of_its_handle(seeded: RWVolume, mode: str) -> None:
+    volume = Volume.from_name.sync("data")
+    fs = VolumeFileSystem.of(volume)
+    with fs.open("new", mode) as file:
+        file.write(b"1" * (2 << 20))
+        fs.pipe_file("other", b"2")
+        assert [info.path for info in volume.commit.sync().ls.sync()] == ["/other", "/seed"]
+        assert fs.find("") == ["other", "seed"]
+    assert [info.path for info in volume.finalize.sync().ls.sync()] == ["/new", "/other", "/seed"]
+    assert published()["new"] == b"1" * (2 << 20)
+
+
+def test_a_symlink_is_written_through_and_a_mode_is_kept(seeded: RWVolume, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("script")
+    (tmp_path / "script").write_text("old")
+    (tmp_path / "script").chmod(0o755)
+    volume = Volume.from_name.sync("data")
+    with volume.batch_upload() as batch:
+        batch.put_file(tmp_path / "script", "script")
+    fs = VolumeFileSystem.of(volume)
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "link").symlink_to("../script")
+    with volume.batch_upload() as batch:
+        batch.put_directory(tmp_path / "tree", "tree")
+    with fs.open("tree/link", "wb") as file:
+        file.write(b"new")
+    assert fs.info("tree/link")["islink"]
+    assert (fs.cat_file("script"), fs.info("script")["mode"] & 0o777) == (b"new", 0o755)
+    volume.abandon.sync()
 
 
 # --- the end of the process --------------------------------------------------------------------------------------
