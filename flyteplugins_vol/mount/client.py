@@ -146,6 +146,11 @@ class MountClient:
 
     # ------------------------------------------------------------------------------------------- inside
 
+    @property
+    def _is_cut_off(self) -> bool:
+        """Whether the directory is gone in which the daemon listens: somebody was there, or it is at its very end."""
+        return not os.path.isdir(os.path.dirname(self._control))
+
     def _ask(self, message: Mapping[str, Any], progress: Progress | None, timeout: float | None) -> dict[str, Any]:
         if self._over:
             raise NotMountedError(f"the volume is not mounted at {self.mount_path} any more", hint="mount it again")
@@ -158,6 +163,13 @@ class MountClient:
                 raise NotMountedError(
                     f"the volume was unmounted from {self.mount_path} meanwhile", hint="mount it again"
                 ) from None
+            if self._is_cut_off and not self._daemon.ended(1.0):
+                raise MountFailedError(
+                    f"the daemon of the mount {self.mount_path} cannot be reached: somebody has removed "
+                    f"{self.spec.meta_dir}, which it works in",
+                    hint="copy what you need out of the mount while it answers, abandon() it and mount again; what is "
+                    "in no version cannot be published any more",
+                ) from None
             raise self._failure("has died") from None
 
     def _end(self, message: Mapping[str, Any]) -> dict[str, Any]:
@@ -169,11 +181,13 @@ class MountClient:
         answer: dict[str, Any] = {}
         try:
             if first or message["request"] == "abandon":
-                with suppress(DaemonGone):  # ended, or ending, by itself
-                    try:
-                        answer = request(self._control, message, None, _END_SECONDS)
-                    except TimeoutError:
-                        patience = 0
+                try:
+                    answer = request(self._control, message, None, _END_SECONDS)
+                except TimeoutError:
+                    patience = 0
+                except DaemonGone:  # ended, or ending, by itself: but for the last moment it has a directory then
+                    if self._is_cut_off:
+                        patience = 1.0
         finally:
             self._clean_up(patience)
         return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from flyteplugins_vol.errors import (
     VolumeBusyError,
 )
 from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.mount import client as client_module
 from flyteplugins_vol.mount import kernel_mounts
 from flyteplugins_vol.mount.client import MountClient
 from flyteplugins_vol.mount.control import request
@@ -176,6 +178,19 @@ def test_commits_of_several_threads_take_turns(mount: Mount) -> None:
 def test_a_read_only_mount_takes_no_commit(mount: Mount) -> None:
     with pytest.raises(UsageError, match="read-only"):
         mount(read_only=True).commit()
+
+
+def test_a_daemon_whose_directory_was_removed_is_not_called_dead(mount: Mount, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by ``rm -rf ~/.cache``: nobody can ask it for anything any more."""
+    monkeypatch.setattr(client_module, "_END_SECONDS", 1000.0)
+    client = mount()
+    pid = client.status()["pid"]
+    shutil.rmtree(client.spec.meta_dir)
+    with pytest.raises(MountFailedError, match="somebody has removed"):
+        client.commit()
+    assert is_mounted(client)
+    client.abandon()
+    assert_gone(client, pid)
 
 
 def test_abandon_does_not_wait_for_a_commit_that_hangs(mount: Mount) -> None:
