@@ -32,7 +32,7 @@ def explore(options: Options, target: str | None, from_file: str | None, store_t
     """
     if options.as_json:
         raise UsageError("the explorer is for people", hint="ls, log and stat have --json")
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not (sys.stdin and sys.stdin.isatty() and sys.stdout.isatty()):  # None where it is closed
         raise UsageError("the explorer needs a terminal", hint="ls, tree, cat and log work without one")
     try:
         leave_signals_alone()  # the terminal is to be put in order again

@@ -143,13 +143,15 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _open_standard_streams() -> None:
     """Those that are closed (``>&-``): a pipe or a database could get their numbers, and print or read there.
 
-    Whoever closes one wants to see nothing of it, so what is written there is dropped.
+    Whoever closes one wants to see nothing of it, so what is written there is dropped. `sys.stdin` stays None: there is
+    nothing to read, which is not the same as nothing in it.
     """
-    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             null = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one, unless it is used already
             os.set_inheritable(null, null == fd)
-            setattr(sys, name, open(null, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for ever
+            if fd:
+                setattr(sys, name, open(null, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - for ever
 
 
 def _unraisable(found: sys.UnraisableHookArgs) -> None:

@@ -162,6 +162,10 @@ def test_two_mounts_share_a_cache_with_one_that_is_killed(world: World) -> None:
 
 def test_a_bit_that_flips_in_the_cache_is_fetched_again(world: World) -> None:
     locator = published(world, 5)
+    with world.load(locator).mounted(
+        world.path("before")
+    ) as path:  # a store on the cache's disk is cached when it is read
+        assert all((path / str(number)).read_bytes() == noise(number) for number in range(5))
     mirrors = [path for path in world.path("cache").rglob("blocks/*/*") if path.is_file()]
     assert mirrors
     for mirror in mirrors:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -196,8 +196,10 @@ def test_a_miss_of_several_lines_is_done_when_all_are_and_carries_the_first_erro
 
 def test_an_error_of_a_prefetch_is_left_to_the_reader(here: Setting) -> None:
     here.store.fail("get_range")
+    state: Any = here.fetcher
     here.fetcher.prefetch(here.miss())
-    here.fetcher.close()  # waits for it
+    wait(list(state._under_way.values()), 30)
+    here.fetcher.close()
     assert here.gets() == 1
     here.fetcher = Fetcher(here.store, here.cache)
     here.bring()
