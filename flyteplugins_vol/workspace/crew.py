@@ -16,9 +16,11 @@ from flyteplugins_vol.workspace.budget import memory_there
 LEAST = 6
 """Packs at once to begin with: two in the making, the others on their way with 16 MiB of memory each."""
 
-_MORE = 1.5  # a try has so many times as many, and must send faster by half of what it has more, or it was for nothing
+_MORE = 1.5  # a try has so many times as many
+_GAIN = 0.75  # and must send faster by this part of what it has more, or it was for nothing
 _WINDOW = 2  # packs for each worker in which that is measured: the first is half of the way in when the try begins
 _PATIENCE = 8  # windows until the next try, after one that failed
+_BEGINNING = 3  # windows before the first: half a gigabyte is sent without
 _PACK_BYTES = 32 << 20  # memory of a pack under way, at the worst: as it was written, and as it is sent
 _SHARE = 16  # packs may take this part of the memory that there is
 
@@ -37,7 +39,7 @@ class Pace:
         self._most = most
         self._kept = self.size = min(least, most)
         self._rate = 0.0  # with ``_kept``: bytes a second
-        self._wait = 0
+        self._wait = _BEGINNING
         self.begin(0.0)
 
     def begin(self, now: float) -> None:
@@ -55,7 +57,7 @@ class Pace:
         if self.size == self._kept:
             self._rate = rate
             self._wait = max(0, self._wait - 1)
-        elif rate >= self._rate * (self.size / self._kept + 1) / 2:
+        elif rate >= self._rate * (1 + _GAIN * (self.size / self._kept - 1)):
             self._kept, self._rate = self.size, rate
         else:
             self.size, self._wait = self._kept, _PATIENCE

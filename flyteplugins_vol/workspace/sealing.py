@@ -106,7 +106,8 @@ class Sealer:
         # Hashing and compressing take CPUs and twice the memory of an upload; uploads wait for nobody.
         self._making = threading.Semaphore(_MAKING)
         self._background = threading.Semaphore(max(1, min(_MAKING, _CPUS // 2)))
-        self._crew = Crew(Pace(most_packs(most)))
+        # More at once send no more to a disk.
+        self._crew = Crew(Pace(most_packs(most if store.disk is None else min(most, LEAST))))
         self._running = 0
         self._ended = threading.Condition()
         self.packs = 0

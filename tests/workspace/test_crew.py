@@ -38,6 +38,10 @@ def test_a_store_that_gives_each_connection_its_share_gets_as_many_as_are_allowe
     assert pace.size == 50
 
 
+def test_half_a_gigabyte_is_sent_without_a_try() -> None:
+    assert set(sent(Pace(50), 32, lambda _: 0.3)) == {LEAST}
+
+
 def test_a_store_that_gets_no_faster_keeps_the_first_ones_and_is_tried_seldom() -> None:
     sizes = sent(Pace(50), 2000, lambda size: 0.05 * size)
     assert set(sizes) == {LEAST, 9}
@@ -66,7 +70,7 @@ def test_never_more_than_are_allowed(most: int) -> None:
 def test_as_many_threads_work_at_once_as_the_pace_says() -> None:
     """Each pack waits until all that are wanted are on their way: a crew that had fewer would hang here."""
     now, lock = [0.0], threading.Lock()
-    left = iter(range(6 * 2 + 9 * 2))
+    left = iter(range(6 * 6 + 9 * 2))
     six, nine = threading.Barrier(6), threading.Barrier(9)
     crew = Crew(Pace(9), clock=lambda: now[0])
 
@@ -75,9 +79,9 @@ def test_as_many_threads_work_at_once_as_the_pace_says() -> None:
             number = next(left, None)
         if number is None:
             return 0
-        (six if number < 12 else nine).wait(30)
+        (six if number < 36 else nine).wait(30)
         with lock:
-            now[0] += 0.1 if number < 12 else 0.01
+            now[0] += 0.1 if number < 36 else 0.01
         return PACK
 
     assert crew.run(work)
