@@ -31,9 +31,10 @@ from flyteplugins_vol.io import ROVolume
 from flyteplugins_vol.mount import kernel_mounts
 from flyteplugins_vol.mount.control import DaemonGone
 from flyteplugins_vol.mount.live import LiveMount, live_mounts
-from flyteplugins_vol.mount.mount_paths import clear_stale
+from flyteplugins_vol.mount.mount_paths import clear_stale, wait_until_free
 
 _PATIENCE = 5.0  # seconds for a mount to say that its daemon is gone
+_FREE_SECONDS = 1.0  # for which whoever held a mount may take to let go of its path
 _LOOK = 0.5  # seconds between two looks at whether the mount is still there
 
 
@@ -121,6 +122,7 @@ def umount(
             found.abandon()
         else:
             version = _unmounted(options, found, keep=found.writable and no_commit) or version
+    wait_until_free(path, _FREE_SECONDS)
     wire = {"mount_path": found.path, "version": None if version is None else version_wire(version)}
     options.output.result(wire, str(version.locator) if version is not None else "")
 

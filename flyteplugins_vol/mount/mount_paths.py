@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from flyteplugins_vol.portable import fcntl
 
 _DEFAULT_NAME = "flyte-volume"
 _CANDIDATES = 1000
+_LOOK = 0.02  # seconds
 _TRIES = 10
 
 
@@ -73,6 +75,27 @@ def claim(mount_path: str | None, *, volume_name: str, home: str) -> Claim:
             taken = taken or error.reason
     assert taken is not None
     raise taken
+
+
+def wait_until_free(path: str, seconds: float) -> None:
+    """Wait until nobody has claimed the directory, or so many seconds.
+
+    Of a mount that was just ended by somebody else its owner hears a moment later.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:  # its owner had made it, and has removed it
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(_LOOK)
+        else:
+            return
+        finally:
+            os.close(fd)
 
 
 class _TakenError(Exception):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,38 +15,27 @@ from flyteplugins_vol.errors import VolumeBusyError
 from flyteplugins_vol.history.local import WorkspaceDirectory
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount import client, workspace_lock
-from tests.mount.test_client import REPOSITORY, until
+from tests.mount.test_client import REPOSITORY
 
 
-def opened(path: Path) -> int:
-    """How often this process has a file open."""
-    found = 0
-    for fd in os.listdir("/proc/self/fd"):
-        try:
-            found += os.readlink(f"/proc/self/fd/{fd}").startswith(str(path))
-        except FileNotFoundError:
-            pass
-    return found
-
-
-def someone_waits(lock: Path, wait: Callable[[], Any]) -> Any:
-    """What ``wait`` returns, whose lock was removed, and the directory made anew, after it had opened it."""
-    meta = lock.parent
-    meta.mkdir()
-    lock.touch()
-    with lock.open() as looked, ThreadPoolExecutor(1) as pool:
-        fcntl.flock(looked, fcntl.LOCK_SH)  # so whoever wants it for himself has to wait
-        waits = pool.submit(wait)
-        until(lambda: opened(lock) == 2)
-        WorkspaceDirectory(str(meta)).remove()
-        assert not meta.exists()
-        fcntl.flock(looked, fcntl.LOCK_UN)
-        return waits.result(20)
-
-
-def test_who_waited_for_a_lock_that_was_removed_holds_the_one_that_is_there(spec: MountSpec) -> None:
+def test_who_opened_a_lock_that_was_then_removed_holds_the_one_that_is_there(
+    spec: MountSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lock = Path(spec.meta_dir, "lock")
-    fd = someone_waits(lock, lambda: workspace_lock.hold(spec, None))
+    opened, removed = workspace_lock._opened, list[int]()
+
+    def removed_at_once(meta_dir: str) -> int:
+        fd = opened(meta_dir)
+        if not removed:
+            WorkspaceDirectory(meta_dir).remove()
+            removed.append(fd)
+        return fd
+
+    monkeypatch.setattr(workspace_lock, "_opened", removed_at_once)
+    lock.parent.mkdir()
+    lock.touch()
+    fd = workspace_lock.hold(spec, None)
+    assert removed
     assert os.path.samestat(os.fstat(fd), lock.stat())
     with pytest.raises(VolumeBusyError):
         workspace_lock.hold(spec, None)
