@@ -30,6 +30,7 @@ from flyteplugins_vol.io import ROVolume, RWVolume, StoreOptions, Volume
 
 log = logging.getLogger(__name__)
 
+_MOMENT = 0.5  # seconds
 _LAST_SECONDS = 10.0  # for which the end of a process waits for a thread that publishes
 
 T = TypeVar("T")
@@ -204,8 +205,10 @@ class Publishing(AbstractFileSystem):
             if self._readers[id(volume)]:
                 return
             del self._readers[id(volume)]
-        with self.turn:
-            pass  # at its end the handle is let go of, if nothing else wants it
+        # At the end of a turn the handle is let go of, if nothing else wants it: of this one, or of whoever has it now,
+        # who may wait for this thread, which has others to close as well.
+        if self.turn.taken_within(_MOMENT):
+            self.turn.__exit__()
 
     @in_turn
     def commit(self, message: str | None = None) -> ROVolume | None:

@@ -36,7 +36,7 @@ class Pace:
     """Decides how many, by what is finished when. ``size`` is that number; not thread-safe."""
 
     def __init__(self, most: int, least: int = LEAST) -> None:
-        self._most = most
+        self.most = most
         self._kept = self.size = min(least, most)
         self._rate = 0.0  # with ``_kept``: bytes a second
         self._wait = _BEGINNING
@@ -62,7 +62,7 @@ class Pace:
         else:
             self.size, self._wait = self._kept, _PATIENCE
         if not self._wait:
-            self.size = min(self._most, max(self._kept + 1, int(self._kept * _MORE)))
+            self.size = min(self.most, max(self._kept + 1, int(self._kept * _MORE)))
         self._began, self._packs, self._bytes = now, 0, 0
 
 
@@ -89,8 +89,7 @@ class Crew:
         self._futures, self._active, self._failed = [], 0, False
         self.pace.begin(self._clock())
         worked = False
-        # A thread is made only for a worker that there is none for.
-        with ThreadPoolExecutor(1 << 10, thread_name_prefix="seal", initializer=self._initializer) as pool:
+        with ThreadPoolExecutor(self.pace.most, thread_name_prefix="seal", initializer=self._initializer) as pool:
             with self._lock:
                 self._fill(pool, work)
                 alone = not self._futures

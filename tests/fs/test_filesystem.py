@@ -277,6 +277,20 @@ def test_a_file_that_is_read_stays_open_when_one_that_was_open_before_it_is_publ
     assert fs.cat_file("d.txt") == b"d"
 
 
+def test_a_reader_that_ends_in_somebody_s_turn_is_not_waited_for(volume: RWVolume, locator: str) -> None:
+    """The thread that hears of it closes other handles too, and whoever has the turn may need that."""
+    fs = VolumeFileSystem("data")
+    with fs.open("new.txt", "wb") as written:
+        written.write(b"b")
+        file = fs.open("dir/a.txt", block_size=1)
+    told = Event()
+    with fs.turn:
+        file.close()
+        later(told.set)
+        assert told.wait(30)
+    VolumeFileSystem("data").pipe_file("d.txt", b"d")  # nobody holds the volume any more
+
+
 def test_a_transaction_that_is_dropped_is_gone_for_who_reads_in_it(volume: RWVolume, locator: str) -> None:
     fs = VolumeFileSystem("data")
     fs.start_transaction()
