@@ -27,25 +27,55 @@ _CONNECTIONS = 64
 _PEERCRED = struct.Struct("3i")
 
 
-class ControlServer:
-    """Listens at ``path`` from its creation on. Whatever a peer sends, it gets an answer or is cut off."""
+class Listening:
+    """A socket at ``path`` that only this user can connect to. Who does is kept waiting until a `ControlServer` runs.
 
-    def __init__(self, path: str, handlers: Mapping[str, Handler]) -> None:
+    Any thread: so it can be there before the mount is, and whoever sees the mount finds its daemon.
+    """
+
+    def __init__(self, path: str) -> None:
         self._path = path
+        private_directory(os.path.dirname(path))
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        with at_short_path(path) as short:
+            if os.path.lexists(path):
+                os.unlink(path)  # of a daemon that had our process id and was killed
+            before = os.umask(0o177)
+            try:
+                self.socket.bind(short)
+            finally:
+                os.umask(before)
+        self.socket.listen(_CONNECTIONS)
+
+    def unlink(self) -> None:
+        """Nobody finds it any more."""
+        with suppress(OSError):
+            os.unlink(self._path)
+
+    def close(self) -> None:
+        """Whoever waits is cut off."""
+        self.unlink()
+        self.socket.close()
+
+
+class ControlServer:
+    """Answers who connects to ``listening``. Whatever a peer sends, it gets an answer or is cut off."""
+
+    def __init__(self, listening: Listening, handlers: Mapping[str, Handler]) -> None:
+        self._listening = listening
         self._handlers = handlers
-        self._listener = _listen(path)
         self._answering = 0
         self._idle = trio.Event()
         self._closing = False
 
     async def run(self) -> None:
         """Answer requests until cancelled."""
-        await trio.serve_listeners(self._serve, [self._listener])
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._listening.socket))
+        await trio.serve_listeners(self._serve, [listener])
 
     async def close(self, seconds: float) -> None:
         """Send the answers that are still to be sent, within so many seconds, and remove the socket."""
-        with suppress(OSError):
-            os.unlink(self._path)
+        self._listening.unlink()
         self._closing = True
         if self._answering:
             with trio.move_on_after(seconds):
@@ -85,22 +115,6 @@ class ControlServer:
             self._answering -= 1
             if self._closing and not self._answering:
                 self._idle.set()
-
-
-def _listen(path: str) -> trio.SocketListener:
-    """A socket that only this user can connect to."""
-    private_directory(os.path.dirname(path))
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    with at_short_path(path) as short:
-        if os.path.lexists(path):
-            os.unlink(path)  # of a daemon that had our process id and was killed
-        before = os.umask(0o177)
-        try:
-            listener.bind(short)
-        finally:
-            os.umask(before)
-    listener.listen(_CONNECTIONS)
-    return trio.SocketListener(trio.socket.from_stdlib_socket(listener))
 
 
 async def _answer(stream: trio.SocketStream, line: bytes, handlers: Mapping[str, Handler]) -> None:

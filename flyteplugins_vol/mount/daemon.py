@@ -39,7 +39,7 @@ from flyteplugins_vol.errors import CommitError, LostWritesError, MountFailedErr
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount import control, kernel_mounts, logs, memory, workspace_lock
 from flyteplugins_vol.mount.commits import Commits
-from flyteplugins_vol.mount.control_server import ControlServer
+from flyteplugins_vol.mount.control_server import ControlServer, Listening
 from flyteplugins_vol.mount.handshake import Handshake
 from flyteplugins_vol.mount.kernel_thread import KernelThread
 from flyteplugins_vol.mount.protocols import Call, Progress, Session, SessionFactory
@@ -149,10 +149,26 @@ class Daemon:
         self._failure: VolumeError | None = None
         self._uploader: Uploader | None = None
         self._token: trio.lowlevel.TrioToken | None = None
-        self._kernel = KernelThread(spec, open_session, progress=handshake.progress, staged=self._staged)
+        self._control_path = control.socket_path(spec.meta_dir, os.getpid())
+        self._listening: Listening | None = None
+        self._kernel = KernelThread(
+            spec, open_session, progress=handshake.progress, staged=self._staged, announce=self._listen
+        )
 
     async def run(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
+        try:
+            unable = await self._live()
+        finally:
+            if self._listening is not None:
+                self._listening.close()
+        if unable is not None:  # raised out here as itself: a nursery would wrap it in a group
+            raise unable
+        if (failure := self._kernel.ended.exception()) is not None:
+            raise failure
+
+    async def _live(self) -> BaseException | None:
+        """Until the mount has ended; returns why there never was one."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self._watch_signals)
             nursery.start_soon(self._watch_client)
@@ -161,10 +177,7 @@ class Daemon:
             if _has_succeeded(self._kernel.mounted):  # also one that is to end before anybody heard of it: see `_serve`
                 await self._serve(nursery, self._kernel.mounted.result())
             nursery.cancel_scope.cancel()
-        if unable is not None:  # raised out here as itself: a nursery would wrap it in a group
-            raise unable
-        if (failure := self._kernel.ended.exception()) is not None:
-            raise failure
+        return unable
 
     def leave_workspace(self, lock: int) -> None:
         """After `run`, as the holder of the lock: nothing is left, or what is left is known to be kept.
@@ -225,8 +238,12 @@ class Daemon:
         if self._spec.autocommit_bytes:
             nursery.start_soon(self._commits.run_by_size, self._spec.autocommit_bytes)
 
+    def _listen(self) -> None:
+        """Kernel thread: who sees the mount finds the daemon, and waits until it is ready."""
+        self._listening = Listening(self._control_path)
+
     def _start_control(self, nursery: trio.Nursery) -> ControlServer:
-        path = control.socket_path(self._spec.meta_dir, os.getpid())
+        assert self._listening is not None  # since it is mounted
         handlers = {
             "status": self._status,
             "commit": self._commit,
@@ -234,10 +251,10 @@ class Daemon:
             "unmount": self._unmount,
             "abandon": self._abandon,
         }
-        server = ControlServer(path, handlers)
+        server = ControlServer(self._listening, handlers)
         nursery.start_soon(server.run)
         log.info("volume %s is mounted at %s", self._spec.volume_name, self._spec.mount_path)
-        self._handshake.ready({"pid": os.getpid(), "control": path, "mount_path": self._spec.mount_path})
+        self._handshake.ready({"pid": os.getpid(), "control": self._control_path, "mount_path": self._spec.mount_path})
         return server
 
     def _staged(self) -> None:

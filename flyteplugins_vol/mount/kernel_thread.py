@@ -35,14 +35,22 @@ class KernelThread:
     """
 
     def __init__(
-        self, spec: MountSpec, open_session: SessionFactory, *, progress: Progress, staged: Callable[[], None]
+        self,
+        spec: MountSpec,
+        open_session: SessionFactory,
+        *,
+        progress: Progress,
+        staged: Callable[[], None],
+        announce: Callable[[], None],
     ) -> None:
+        """``announce`` is called, in the owner's thread, before anybody can see the mount."""
         self.mounted: Future[Session] = Future()
         self.ended: Future[None] = Future()
         self._spec = spec
         self._open_session = open_session
         self._progress = progress
         self._staged = staged
+        self._announce = announce
         self._scheduler = Scheduler()
         self._make_driver = drivers.choose(config.driver())
         self._until_finish: list[Task] = []
@@ -135,6 +143,7 @@ class KernelThread:
         self._driver = self._make_driver(self.operations, self._scheduler, self._spec)
         if self._spec.follow is not None:
             self.check_refreshes()
+        self._announce()
         self._driver.mount()
         self._connected = True
 

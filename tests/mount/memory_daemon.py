@@ -121,7 +121,7 @@ class MemorySession:
         if "fail" in options:
             raise errors.from_wire({"kind": options["fail"], "message": "as asked", "hint": "do not ask"})
         if "slow-look" in options:
-            _hang_when_looking_at(spec.mount_path)
+            _wait_when_looking_at(spec.mount_path, options["slow-look"])
         if "hang" in options:
             threading.Event().wait()
         self._disk_fails = "disk-fails" in options
@@ -197,13 +197,13 @@ class MemorySession:
         return {ino: base64.b64encode(data).decode() for ino, data in workspace.content.items() if len(data) < 1 << 20}
 
 
-def _hang_when_looking_at(path: str) -> None:
-    """The mount is there for all to see, and the daemon is not ready: it never comes back from its own first look."""
+def _wait_when_looking_at(path: str, seconds: float) -> None:
+    """The mount is there for all to see, and the daemon is not ready: it does not come back from its own first look."""
     stat_of = os.stat
 
     def look(at: Any, **options: Any) -> os.stat_result:
         if at == path:
-            threading.Event().wait()
+            time.sleep(seconds)
         return stat_of(at, **options)
 
     os.stat = look

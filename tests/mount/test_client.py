@@ -31,6 +31,7 @@ from flyteplugins_vol.mount import client as client_module
 from flyteplugins_vol.mount import kernel_mounts
 from flyteplugins_vol.mount.client import MountClient
 from flyteplugins_vol.mount.control import request
+from flyteplugins_vol.mount.live import live_mounts
 from tests.mount.conftest import MEMORY_DAEMON, Mount, closed, committed
 
 pytestmark = pytest.mark.fuse
@@ -135,6 +136,17 @@ def test_what_an_open_file_has_is_kept_when_the_mount_is_detached(mount: Mount) 
         file.close()
     except OSError:
         pass
+
+
+def test_whoever_sees_a_mount_finds_its_daemon(mount: Mount, spec: MountSpec) -> None:
+    """A script that waits until the path is mounted, and then wants to commit."""
+    meta_dir = Path(spec.mount_path).parent / "workspaces" / "test-0123"
+    with ThreadPoolExecutor() as threads:
+        mounting = threads.submit(mount, meta_dir=str(meta_dir), store_options={"slow-look": 1.0})
+        until(lambda: kernel_mounts.mount_at(spec.mount_path) is not None)
+        (found,) = live_mounts([str(meta_dir.parents[1])])
+        assert found.commit("seen")["message"] == "seen"
+        assert found.path == str(mounting.result().mount_path)
 
 
 def test_eight_mounts_at_once_in_one_home(spec: MountSpec, tmp_path: Path) -> None:
@@ -571,7 +583,7 @@ def test_a_client_that_is_killed_with_an_open_file_keeps_what_it_wrote(spec: Mou
 def test_a_client_that_is_killed_before_the_mount_is_ready_keeps_what_others_wrote(
     spec: MountSpec, autocommit: float | None
 ) -> None:
-    spec = replace(spec, autocommit=autocommit, store_options={"slow-look": 1})
+    spec = replace(spec, autocommit=autocommit, store_options={"slow-look": 3600})
     client = subprocess.Popen(
         [sys.executable, "-c", ONLY_SPAWN.format(repository=str(REPOSITORY), spec=spec.to_wire(), daemon=MEMORY_DAEMON)]
     )
