@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 
 from flyteplugins_vol.index.blocks import BlockRow
-from flyteplugins_vol.index.extents import STAGED, Extent, cut, put, within
+from flyteplugins_vol.index.extents import STAGED, Extent, covered, cut, put, within
 from flyteplugins_vol.index.index import Index
 from flyteplugins_vol.index.windows import Window
 from flyteplugins_vol.model import BLOCK_SIZE, Inode
@@ -58,6 +58,7 @@ class FileData:
         self._missed: dict[str, int] = {}  # pack → line, or negative: misses to come while all of it is on its way
         self._scan_enters = ""  # the pack that a scan over small files comes to next
         self.prefetch: Callable[[Miss], None] | None = None
+        self.held: set[int] = set()  # inodes whose staged bytes may still change in place: not to be sealed
         if staging is not None:
             for window in index.windows.staged_windows():
                 self._dirty[window] = None
@@ -252,6 +253,22 @@ class FileData:
         self._windows.changed(window)
         self._dirty[window] = None
 
+    def lay(self, inode: Inode, number: int, extents: list[Extent]) -> int:
+        """Let a window name these staged bytes and nothing else; returns the bytes that were in blocks before."""
+        assert self._staging is not None
+        window = self._windows.get(inode.ino, number)
+        if window.extents == extents:
+            return 0
+        for start, end, _, pos in extents:  # first, lest Staging give up what stays
+            self._staging.share(pos, end - start)
+        in_blocks = sum(end - start for start, end, block, _ in window.extents if block != STAGED)
+        inode.allocated += covered(extents) - self._release(window.extents)
+        window.extents[:] = extents
+        window.written = time.monotonic()
+        self._windows.changed(window)
+        self._dirty[window] = None
+        return in_blocks
+
     def resize(self, inode: Inode, size: int) -> None:
         """Set the size; growth is a hole. Names of the file count its bytes."""
         if inode.nlink:
@@ -384,6 +401,8 @@ class FileData:
         for window in self._dirty:
             if window.sealing or (not everything and window.written > full_ripe_before):
                 continue
+            if window.ino in self.held:
+                continue
             found = pieces_of(window)
             total = sum(piece.size for piece in found)
             if not everything and window.written > ripe_before and total < BLOCK_SIZE:
@@ -448,6 +467,8 @@ class FileData:
     def _assign(self, placed: Iterable[tuple[Piece, int]]) -> None:
         """Let blocks take the place of pieces; those of one window follow one another."""
         for window, pieces in groupby(placed, key=lambda item: item[0].window):
+            if window.ino in self.held:  # it was read in a commit that gave up, and what is there may be newer
+                continue
             taken = assign(window, list(pieces))
             if taken:  # nothing is left of a window whose file was deleted
                 self._release(taken)

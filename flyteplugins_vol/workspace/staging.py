@@ -5,6 +5,9 @@ since". Bytes are freed by position. A log file whose bytes are all free is *dea
 before the rows that named its bytes are durably gone from the index, since a crash would bring them back. The owner
 thread appends and frees; any thread may read what a `Reader` pins.
 
+A log can also be a part of a file that the kernel writes to by itself (`attach`, see `passthrough`): its bytes stand
+still once nobody has that file open.
+
 Small appends are gathered in memory, and a system call writes many of them (a random write of 4 KB costs a fifth less).
 A kill loses no more by it: `write_out` comes before every COMMIT, and bytes without their rows would be lost as well.
 """
@@ -22,6 +25,9 @@ from flyteplugins_vol.workspace.piped import Bytes, Piped
 SEGMENT = 64 << 20
 """Bytes of one log file; position // SEGMENT is its number."""
 
+OPEN_SUFFIX = ".open"
+_PART = "+"
+
 _SMALL = 32 << 10  # appends of fewer bytes are gathered
 _GATHERED = 256 << 10  # most bytes gathered
 
@@ -35,6 +41,7 @@ class Staging:
         self._names_unsynced = True  # the directory's own, too: nobody knows who made it
         self._dead: list[_Log] = []
         self._end = 0
+        self._last = -1  # the highest number that a log file ever had
         self._gathered = bytearray()  # the last bytes before `_end`, which the log file there has not got yet
         self.live = 0  # bytes appended and not freed
 
@@ -45,10 +52,16 @@ class Staging:
         That index must be durable. Raises FileNotFoundError if a log file that it needs is gone.
         """
         staging = cls(directory)
-        numbers = sorted(int(name.split(".")[0]) for name in os.listdir(directory) if name.endswith(".log"))
-        for number in numbers:
-            staging._logs[number] = _Log(staging._path(number), create=False)
-        staging._end = (numbers[-1] + 1) * SEGMENT if numbers else 0
+        for name in sorted(os.listdir(directory)):
+            if name.endswith(OPEN_SUFFIX):  # what is wanted of it has a log's name as well
+                os.unlink(os.path.join(directory, name))
+            elif name.endswith(".log"):
+                number, _, part = name[: -len(".log")].partition(_PART)
+                log = _Log(os.path.join(directory, name), create=False, base=int(part or 0) * SEGMENT)
+                staging._logs[int(number)] = log
+        numbers = sorted(staging._logs)
+        staging._last = numbers[-1] if numbers else -1
+        staging._end = (staging._last + 1) * SEGMENT
         for pos, size in live:
             log = staging._logs.get(pos // SEGMENT)
             if log is None:
@@ -71,7 +84,7 @@ class Staging:
         number, at = divmod(self._end, SEGMENT)
         log = self._logs.get(number)
         if log is None or at + size >= SEGMENT:  # the gap keeps extents from continuing into another log
-            number, at, log = self._next_log(number)
+            number, at, log = self._next_log()
         if isinstance(data, Piped):
             self.write_out()
             data.move_to(log.fd, at)
@@ -104,12 +117,39 @@ class Staging:
         if pos + size > self._end - len(self._gathered):
             self.write_out()
         number, at = divmod(pos, SEGMENT)
-        return pread(self._logs[number].fd, size, at)
+        return self._logs[number].read(at, size)
 
     def reader(self, positions: Iterable[int]) -> Reader:
         """A reader for other threads, of the log files with these positions, even when they are freed meanwhile."""
         self.write_out()
         return Reader({n: self._logs[n] for n in {pos // SEGMENT for pos in positions}})
+
+    def attach(self, path: str, part: int) -> int:
+        """Let part ``part`` of a file beside the logs, `SEGMENT` bytes each, be a log; returns its first position.
+
+        The file has one more name then, so it lives as long as anything of it is needed. Nothing of it is live yet.
+        """
+        number = max(self._last, self._end // SEGMENT) + 1  # where appends go on is not for this
+        name = os.path.join(self._root, f"{number:08d}{_PART}{part}.log")
+        os.link(path, name)
+        self._last = number
+        self._logs[number] = _Log(name, create=False, base=part * SEGMENT)
+        self._names_unsynced = True
+        return number * SEGMENT
+
+    def has(self, pos: int) -> bool:
+        """Whether the log with this position is still there: it goes once nothing of it is live any more."""
+        return pos // SEGMENT in self._logs
+
+    def written(self, pos: int) -> None:
+        """The attached log with this position may have bytes that nobody synced."""
+        number = pos // SEGMENT
+        if number in self._logs:
+            self._unsynced[number] = self._logs[number]
+
+    def open_path(self, number: int) -> str:
+        """Where a file may be that is to be attached in parts. Its own name does not outlive this process."""
+        return os.path.join(self._root, f"{number}{OPEN_SUFFIX}")
 
     def share(self, pos: int, size: int) -> None:
         """Bytes that are live are needed once more, and are to be freed once more."""
@@ -131,7 +171,7 @@ class Staging:
         log = self._logs.get(number)
         if log is not None and not log.live and size >= least:
             self._gathered.clear()
-            self._end = (number + 1) * SEGMENT
+            self._end = (self._last + 1) * SEGMENT
             self._retire_if_dead(number)
 
     def dead(self) -> tuple[DeadLog, ...]:
@@ -169,16 +209,15 @@ class Staging:
         self._unsynced.clear()
         self._gathered.clear()
 
-    def _next_log(self, number: int) -> tuple[int, int, _Log]:
+    def _next_log(self) -> tuple[int, int, _Log]:
         self.write_out()
-        previous = number if number in self._logs else None
-        number = number + 1 if self._end else 0
-        while number in self._logs:
-            number += 1
+        previous = self._end // SEGMENT
+        number = self._last + 1
         log = self._logs[number] = _Log(self._path(number), create=True)
+        self._last = number
         self._names_unsynced = True
         self._end = number * SEGMENT
-        if previous is not None:
+        if previous in self._logs:
             self._retire_if_dead(previous)
         return number, 0, log
 
@@ -217,7 +256,7 @@ class Reader:
 
     def read(self, pos: int, size: int) -> bytes:
         number, at = divmod(pos, SEGMENT)
-        data = pread(self._logs[number].fd, size, at)
+        data = self._logs[number].read(at, size)
         if len(data) != size:
             raise OSError(f"staging {self._logs[number].path} ends before position {pos + size}")
         return data
@@ -226,12 +265,16 @@ class Reader:
 class _Log:
     """One log file. Closed when nobody refers to it any more, see `Reader`."""
 
-    def __init__(self, path: str, *, create: bool) -> None:
+    def __init__(self, path: str, *, create: bool, base: int = 0) -> None:
         self.path = path
+        self._base = base  # where in its file it begins
         self.live = 0
         self.needed = 0  # bytes that the index of an earlier process knows of
         flags = os.O_RDWR | OPEN_FLAGS | (os.O_CREAT | os.O_EXCL if create else 0)
         self.fd = os.open(path, flags, 0o600)
+
+    def read(self, at: int, size: int) -> bytes:
+        return pread(self.fd, size, self._base + at)
 
     def write(self, data: bytes | bytearray | memoryview, at: int) -> None:
         written = pwrite(self.fd, data, at)
@@ -240,8 +283,8 @@ class _Log:
 
     def fill(self) -> None:
         """Make up for bytes that a power cut took before anyone synced them: they are zeros, as on any file system."""
-        if os.fstat(self.fd).st_size < self.needed:
-            os.ftruncate(self.fd, self.needed)
+        if os.fstat(self.fd).st_size < self._base + self.needed:
+            os.ftruncate(self.fd, self._base + self.needed)
 
     def __del__(self) -> None:
         fd = self.__dict__.get("fd")

@@ -25,6 +25,10 @@ class Usage:
         if flags & _WRITES:
             _less(self._writers, ino, 1)
 
+    def opens(self, ino: int) -> int:
+        """How many have it open, where the kernel tells."""
+        return self._opens.get(ino, 0)
+
     def remember(self, ino: int, n: int) -> None:
         self._lookups[ino] = self._lookups.get(ino, 0) + n
 

@@ -24,13 +24,14 @@ from flyteplugins_vol.workspace.data import FileData
 from flyteplugins_vol.workspace.disk import LocalDisk
 from flyteplugins_vol.workspace.grafting import Grafting
 from flyteplugins_vol.workspace.merging import Merging
+from flyteplugins_vol.workspace.open_files import OpenFiles
+from flyteplugins_vol.workspace.passthrough import Passthrough
 from flyteplugins_vol.workspace.piped import Bytes
 from flyteplugins_vol.workspace.ranges import Ranges
 from flyteplugins_vol.workspace.sealing import SealedPack, SealJob
 from flyteplugins_vol.workspace.staging import Burial, Staging
 from flyteplugins_vol.workspace.tree import Tree, check_target
 from flyteplugins_vol.workspace.unnamed import UnnamedFiles
-from flyteplugins_vol.workspace.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +55,11 @@ class Workspace:
         self._staging = staging
         self._staging_limit = staging_limit or _STAGING_LIMIT
         self._data = FileData(index, staging, cache, ripe=ripe)
-        self._tree = Tree(index, self._discard)
-        self._usage = Usage()
+        self.passthrough = Passthrough(index, self._data, staging, self._may_write)
+        self._open_files = OpenFiles(
+            index, self._data, self.passthrough, self._inode_of, self._check_writable, read_only=self.read_only
+        )
+        self._tree = Tree(index, self._open_files.discard)
         self._seen_changes = index.db.sql.total_changes
         self._disk = LocalDisk(os.path.dirname(index.db.path)) if staging is not None else None
         self._broken: str | None = None
@@ -64,12 +68,14 @@ class Workspace:
         self.changed = False  # since it was checked out or last snapshot
         self.lookup = self._tree.lookup
         self.getattr = self._tree.inode
-        self.writers = self._usage.writers
-        self.known_inodes = self._usage.known
+        usage = self._open_files.usage
+        self.writers, self.known_inodes = usage.writers, usage.known
+        self.pass_through, self.release = self._open_files.pass_through, self._open_files.release
+        self.remember, self.forget = self._open_files.remember, self._open_files.forget
         self.path_of = self._tree.path_of
         ranges = Ranges(self.index, self._data, self.getattr, self._may_write, self._may_grow, self._accessed)
         self.fallocate, self.lseek, self.copy_range = ranges.fallocate, ranges.lseek, ranges.copy
-        unnamed = UnnamedFiles(self.index, self._tree, self._usage, self._may_grow)
+        unnamed = UnnamedFiles(self.index, self._tree, usage, self._may_grow)
         self.make_unnamed, self.give_name = unnamed.make, unnamed.give_name
         xattrs = ExtendedAttributes(self.index, self._may_write, self._may_grow, self._status_changed)
         self.getxattr, self.listxattr = xattrs.get, xattrs.names
@@ -78,8 +84,7 @@ class Workspace:
         self.graft, self.check_graft = grafting.graft, grafting.check
         self.merge = Merging(self.index, self._tree, grafting, self._may_write).merge
         if staging is not None:
-            for ino in index.inodes.orphans():  # of a process that died: nobody has them open any more
-                self._purge(self.getattr(ino))
+            self._open_files.purge_orphans()
 
     # -- names -----------------------------------------------------------------------------------------------------
 
@@ -161,9 +166,18 @@ class Workspace:
             raise OSError(errno.EISDIR, "is a directory")
         if not inode.is_file or size < 0:
             raise OSError(errno.EINVAL, "cannot be truncated")
+        if inode.ino in self.passthrough.live:
+            self.passthrough.truncate(inode.ino, size)
         self._data.truncate(inode, size)
         inode.mtime = inode.ctime = now
         self.index.inodes.changed(inode)
+
+    def open(self, ino: int, flags: int) -> None:
+        """Count an open. O_TRUNC is obeyed here, since the kernel leaves it to us."""
+        if flags & os.O_TRUNC:
+            self._may_write()
+            self._truncate(self.getattr(ino), 0, time.time_ns())
+        self._open_files.open(ino, flags)
 
     def statfs(self) -> StatFs:
         block = 4096
@@ -171,35 +185,7 @@ class Workspace:
         total = max(_CAPACITY // block, 2 * used)
         return StatFs(block, total, total - used, self.index.files + _FILES, _FILES)
 
-    # -- open files ------------------------------------------------------------------------------------------------
-
-    def open(self, ino: int, flags: int) -> None:
-        """Count an open. O_TRUNC is obeyed here, since the kernel leaves it to us."""
-        writes = flags & (os.O_WRONLY | os.O_RDWR)
-        if writes or flags & os.O_TRUNC:
-            self._may_write()
-        if flags & os.O_TRUNC:
-            self._truncate(self.getattr(ino), 0, time.time_ns())
-        if not self.read_only:
-            self._usage.open(ino, flags)
-
-    def release(self, ino: int, flags: int) -> None:
-        if not self.read_only:
-            self._usage.release(ino, flags)
-            self._purge_if_unused(ino)
-
-    def remember(self, ino: int, n: int = 1) -> None:
-        """The kernel was told of this inode ``n`` times more."""
-        if not self.read_only:
-            self._usage.remember(ino, n)
-        if self.index.inodes.crowded:
-            self.index.trim()
-
-    def forget(self, ino: int, n: int) -> None:
-        """The kernel dropped ``n`` of them."""
-        if not self.read_only:
-            self._usage.forget(ino, n)
-            self._purge_if_unused(ino)
+    # -- bytes -----------------------------------------------------------------------------------------------------
 
     def read(self, ino: int, offset: int, size: int) -> Data | Miss:
         inode = self.getattr(ino)
@@ -231,22 +217,27 @@ class Workspace:
 
     def room(self) -> bool:
         """Whether Staging may grow. If not, writes wait until packs have been uploaded."""
-        return self._staging is None or self._staging.live < self._staging_limit
+        staging, limit = self._staging, self._staging_limit
+        # waiting makes no room of what cannot be sealed as long as it is open
+        return staging is None or staging.live < limit or staging.live - self.passthrough.staged() < limit
 
     # -- durability ------------------------------------------------------------------------------------------------
 
-    def begin_sync(self) -> list[int]:
+    def begin_sync(self, frozen: bool = False) -> list[int]:
         """End the transaction. All done before is durable once each of these descriptors is fdatasynced, in order.
 
         Bytes come before the rows that name them. The caller duplicates what it needs beyond the next verb, and calls
-        `sync_failed` once one of them has failed.
+        `sync_failed` once one of them has failed. ``frozen``: a commit needs what the kernel writes by itself as it is,
+        so that is left out.
         """
         if self._staging is None:
             return []
+        if self.passthrough.live and not frozen:
+            self.passthrough.catch_up()
         self._commit_rows()
         self._sync_names()
         rows = self.index.db.sync_fd()  # first: whoever asked Staging must sync what it names
-        return [*self._staging.unsynced(), rows]
+        return [*self._staging.unsynced(), *self.passthrough.unsynced(), rows]
 
     def sync_failed(self, error: OSError) -> None:
         """Durable is from now on what was durable before: no more changes, no more syncs, no more versions.
@@ -260,6 +251,9 @@ class Workspace:
         """About once a second: let no more than that depend on this process's memory, and bound memory and WAL."""
         if self._broken is not None:
             return
+        if self.passthrough.live:
+            self._open_files.end_passthrough()
+            self.passthrough.catch_up()
         if self.dirty:
             self._commit_rows()
         if self._staging is not None and self._staging.dead():
@@ -292,7 +286,9 @@ class Workspace:
     def dirty(self) -> bool:
         """Whether memory or the open transaction holds rows that a kill would lose, or memory more than it should."""
         index = self.index
-        return bool(index.dirty) or index.db.sql.total_changes != self._seen_changes or index.inodes.crowded
+        if index.dirty or index.db.sql.total_changes != self._seen_changes or index.inodes.crowded:
+            return True
+        return bool(self.passthrough.live)
 
     def snapshot(self) -> str:
         """Bring every row into the main index file and return its path. It stays as it is while `publishing`.
@@ -317,6 +313,7 @@ class Workspace:
         While `publishing`, SQLite stays open: its last checkpoint would change the file that is being read. The rows
         are in the WAL all the same.
         """
+        self.passthrough.close()
         if self._staging is not None and self._staging.live and self._broken is None:
             try:
                 self._staging.write_out()
@@ -378,17 +375,23 @@ class Workspace:
 
     # -- helpers ---------------------------------------------------------------------------------------------------
 
+    def _inode_of(self, ino: int) -> Inode:
+        return self.getattr(ino)
+
     def _may_write(self) -> None:
         """Every verb that changes something begins here; between two verbs memory may be bounded."""
+        self._check_writable()
+        self.changed = True
+        if self.index.dirty > _DIRTY_LIMIT:
+            self._in_sql(self.index.flush)
+            self.index.trim()
+
+    def _check_writable(self) -> None:
         if self.read_only:
             raise OSError(errno.EROFS, "read-only volume")
         # SQLite leaves its transaction when it cannot write: then memory knows more than the disk ever will
         if self._broken is not None or not self.index.db.sql.in_transaction:
             raise self._break("the transaction ended")
-        self.changed = True
-        if self.index.dirty > _DIRTY_LIMIT:
-            self._in_sql(self.index.flush)
-            self.index.trim()
 
     def _may_grow(self, size: int = 4096) -> None:
         """As `_may_write`, for verbs that need space on the local disk."""
@@ -461,23 +464,6 @@ class Workspace:
         inode = self.getattr(ino)
         inode.ctime = time.time_ns()
         self.index.inodes.changed(inode)
-
-    def _discard(self, inode: Inode) -> None:
-        if inode.ino in self._usage:
-            self.index.inodes.orphan(inode.ino)
-        else:
-            self._purge(inode)
-
-    def _purge_if_unused(self, ino: int) -> None:
-        # not by its row: a kernel that is short of memory forgets a million inodes at once, and each would be loaded
-        if self.index.inodes.is_orphan(ino) and ino not in self._usage:
-            self._purge(self.getattr(ino))
-
-    def _purge(self, inode: Inode) -> None:
-        if inode.is_file:
-            self._data.purge(inode)
-        self.index.xattrs.remove_all(inode.ino)
-        self.index.inodes.remove(inode.ino)
 
 
 def _clamped(time_ns: int) -> int:

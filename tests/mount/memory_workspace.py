@@ -11,6 +11,7 @@ import stat
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from flyteplugins_vol.model import ROOT_INO, AttrChange, Caller, Inode, StatFs
@@ -34,6 +35,7 @@ class MemoryWorkspace:
     def __init__(self, *, read_only: bool = False) -> None:
         self.read_only = read_only
         self.dirty = False
+        self.passthrough = SimpleNamespace(live={}, freeze=bool, thaw=bool)
         self.inodes: dict[int, Inode] = {}
         self.entries: dict[int, dict[bytes, int]] = {}
         self.content: dict[int, bytearray] = {}
@@ -210,7 +212,7 @@ class MemoryWorkspace:
     def sync_failed(self, error: OSError) -> None:
         self.lost = error
 
-    def begin_sync(self) -> list[int]:
+    def begin_sync(self, frozen: bool = False) -> list[int]:
         self.syncs += 1
         return self.sync_fds
 

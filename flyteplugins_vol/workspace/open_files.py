@@ -1,0 +1,119 @@
+"""Files that are open, or that the kernel knows: how long one lives without a name, and who reads and writes it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+from flyteplugins_vol.index.index import Index
+from flyteplugins_vol.model import Inode
+from flyteplugins_vol.workspace.data import FileData
+from flyteplugins_vol.workspace.passthrough import Backing, Passthrough
+from flyteplugins_vol.workspace.usage import Usage
+
+log = logging.getLogger(__name__)
+
+_WRITES = os.O_WRONLY | os.O_RDWR
+
+
+class OpenFiles:
+    """Verbs of the `Workspace`. Owner thread.
+
+    Of a read-only workspace nothing is counted: nothing of it is ever removed.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        data: FileData,
+        passthrough: Passthrough,
+        inode: Callable[[int], Inode],
+        check_writable: Callable[[], None],
+        *,
+        read_only: bool,
+    ) -> None:
+        self.usage = Usage()
+        self._index = index
+        self._data = data
+        self._passthrough = passthrough
+        self._inode = inode
+        self._check_writable = check_writable
+        self._read_only = read_only
+
+    def open(self, ino: int, flags: int) -> None:
+        """Count an open. O_TRUNC is the caller's to see to."""
+        if flags & _WRITES:
+            self._check_writable()
+        if not self._read_only:
+            self.usage.open(ino, flags)
+
+    def pass_through(self, ino: int, flags: int) -> Backing | None:
+        """After `open`: the file that the kernel is to use for the inode from now on; None if that cannot be.
+
+        It can where the file is empty and nobody else has it open, or where it is used already: then it must be.
+        """
+        backing = self._passthrough.live.get(ino)
+        if backing is None and flags & _WRITES and self.usage.opens(ino) == 1:
+            backing = self._passthrough.open(self._inode(ino))
+        if backing is not None and flags & _WRITES:
+            backing.writes = True
+        return backing
+
+    def release(self, ino: int, flags: int) -> None:
+        """Count a close."""
+        if self._read_only:
+            return
+        self.usage.release(ino, flags)
+        self._purge_if_unused(ino)
+        if ino in self._passthrough.live and not self.usage.opens(ino):
+            self._end_passthrough(ino)
+
+    def end_passthrough(self) -> None:
+        """Try again for files that nobody has open any more, and for which the disk had no room."""
+        for ino in [ino for ino in self._passthrough.live if not self.usage.opens(ino)]:
+            self._end_passthrough(ino)
+
+    def remember(self, ino: int, n: int = 1) -> None:
+        """The kernel was told of this inode ``n`` times more."""
+        if not self._read_only:
+            self.usage.remember(ino, n)
+        if self._index.inodes.crowded:
+            self._index.trim()
+
+    def forget(self, ino: int, n: int) -> None:
+        """The kernel dropped ``n`` of them."""
+        if not self._read_only:
+            self.usage.forget(ino, n)
+            self._purge_if_unused(ino)
+
+    def discard(self, inode: Inode) -> None:
+        """The inode has no name any more: it goes, or becomes an orphan until nobody uses it."""
+        if inode.ino in self.usage:
+            self._index.inodes.orphan(inode.ino)
+        else:
+            self._purge(inode)
+
+    def purge_orphans(self) -> None:
+        """Of a process that died: nobody has them open any more."""
+        for ino in self._index.inodes.orphans():
+            self._purge(self._inode(ino))
+
+    def _end_passthrough(self, ino: int) -> None:
+        try:
+            self._passthrough.release(self._inode(ino))
+        except OSError as error:
+            log.error("what was written to inode %d is not taken over yet: %s", ino, error)
+
+    def _purge_if_unused(self, ino: int) -> None:
+        # not by its row: a kernel that is short of memory forgets a million inodes at once, and each would be loaded
+        if self._index.inodes.is_orphan(ino) and ino not in self.usage:
+            self._purge(self._inode(ino))
+
+    def _purge(self, inode: Inode) -> None:
+        if inode.ino in self._passthrough.live:
+            self._passthrough.drop(inode.ino)
+        if inode.is_file:
+            self._data.purge(inode)
+        self._index.xattrs.remove_all(inode.ino)
+        self._index.inodes.remove(inode.ino)

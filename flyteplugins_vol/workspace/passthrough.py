@@ -1,0 +1,317 @@
+"""Files that the kernel reads and writes by itself, as long as they are open: *passthrough*.
+
+Such a file is, for that long, a file of its own beside Staging's logs, its *backing*: what programs write is there, and
+nobody is told. So it is looked at. `catch_up` takes over its size and its times, and lets the extents of the inode name
+its bytes, as parts of Staging (`Staging.attach`): staged bytes like all others, only that they may still change. When
+nobody has the file open any more all of it is taken over (`release`). A small file is copied then, and its backing
+serves the next one.
+
+While a file is open, nobody may take its staged bytes for what they were a moment ago. So they are sealed by a commit
+only (`FileData.held`): the version has what was written before it began, and after it the file is looked at again.
+
+A kill leaves what was caught up, at most a second ago; what an fsync answered was caught up and is durable.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import errno
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from flyteplugins_vol.index.extents import STAGED, Extent
+from flyteplugins_vol.index.index import Index
+from flyteplugins_vol.model import BLOCK_SIZE, Inode
+from flyteplugins_vol.portable import OPEN_FLAGS, pread
+from flyteplugins_vol.workspace.data import FileData
+from flyteplugins_vol.workspace.ranges import SEEK_DATA, SEEK_HOLE
+from flyteplugins_vol.workspace.staging import SEGMENT, Staging
+
+log = logging.getLogger(__name__)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+_MOST = 256  # files at once: each is a descriptor, and is looked at every second
+_SMALL = 1 << 20  # bytes of a file that is copied at its end
+_TINY = 128 << 10  # and before: a part wants a name in the directory, which the next fsync has to sync
+_SPARE = 32  # backings that wait for the next file
+_GRAIN_NS = 20_000_000  # within which a file system may give two writes the same time
+
+
+@dataclass(slots=True)
+class Backing:
+    """A file that the kernel has for an inode. ``fd`` is open for reading and writing as long as it is."""
+
+    path: str
+    fd: int
+    parts: dict[int, int] = field(default_factory=lambda: {})  # part of the file → position of its log in Staging
+    seen: tuple[int, int, int] | None = None  # size and times when it was caught up, if they tell of a later change
+    synced: tuple[int, int, int] | None = None  # the same when it was to be made durable
+    writes: bool = False  # somebody has it open who may write
+    kernel_id: int = 0  # what the kernel calls it; 0: it was not told yet
+
+    def status(self) -> tuple[int, int, int]:
+        """Its size, and when its bytes and its inode were changed."""
+        told = os.fstat(self.fd)
+        return told.st_size, told.st_mtime_ns, told.st_ctime_ns
+
+
+class Passthrough:
+    """The files of one workspace that are open in this way. Owner thread."""
+
+    def __init__(self, index: Index, data: FileData, staging: Staging | None, changing: Callable[[], None]) -> None:
+        """``changing`` is called before anything changes; it raises OSError where nothing may."""
+        self._inodes = index.inodes
+        self._data = data
+        self._staging = staging
+        self._changing = changing
+        self._spare: list[Backing] = []
+        self._made = 0
+        self.live: dict[int, Backing] = {}
+        self.ended: set[int] = set()  # inodes of which the kernel may have pages from before they were open in this way
+        self.laid_again = 0  # bytes that were in packs and count as staged once more
+        self.on_close: Callable[[Backing], None] | None = None
+
+    def open(self, inode: Inode) -> Backing | None:
+        """A backing for an empty file that nobody has open; None if there can be none."""
+        if not inode.is_file or inode.size or len(self.live) >= _MOST or self._staging is None:
+            return None
+        try:
+            backing = self._spare.pop() if self._spare else self._new(self._staging)
+            os.utime(backing.fd, ns=(inode.atime, inode.mtime))
+            backing.seen = backing.status()  # whoever writes to it makes it longer, so this tells
+        except OSError as error:  # the disk is full, or there are no more descriptors: it goes the other way
+            log.info("no file for the kernel to write to: %s", error)
+            return None
+        self._data.held.add(inode.ino)
+        self.live[inode.ino] = backing
+        return backing
+
+    def release(self, inode: Inode) -> None:
+        """Nobody has it open any more. On an OSError it stays as it is, for another try."""
+        backing = self.live[inode.ino]
+        told = backing.status()
+        if backing.writes and (told[0] or told != backing.seen):
+            self._map(inode, backing, _SMALL)
+        self._written(backing)
+        self.drop(inode.ino)
+        self.ended.add(inode.ino)
+
+    def drop(self, ino: int) -> None:
+        """Nobody wants to know any more what is in it."""
+        backing = self.live.pop(ino)
+        self._data.held.discard(ino)
+        if backing.parts:
+            self._close(backing)
+        else:
+            self._reuse(backing)
+
+    def shown(self, inode: Inode) -> Inode:
+        """The inode with the size and the time of change that programs see. It is not what a version would have."""
+        told = os.fstat(self.live[inode.ino].fd)
+        shown = copy.copy(inode)
+        shown.size, shown.allocated, shown.mtime = told.st_size, told.st_blocks * 512, told.st_mtime_ns
+        shown.ctime = max(inode.ctime, shown.mtime)
+        return shown
+
+    def catch_up(self, *, everything: bool = False) -> bool:
+        """Take over what the kernel has written; whether it has. Raises OSError, and the next call tries again.
+
+        ``everything``: also of files whose times do not tell, since a program may store through a mapping.
+        """
+        changed = False
+        for ino, backing in list(self.live.items()):
+            told = backing.status()
+            if told != backing.seen or (everything and backing.writes and told[0]):
+                self._map(self._inode(ino), backing)
+                changed = changed or told != backing.seen
+                backing.seen = _telling(told)
+        return changed
+
+    def freeze(self) -> None:
+        """A version is to have what is written by now: its bytes may be sealed until `thaw`. Raises OSError."""
+        self.catch_up(everything=True)
+        self._data.held = set()
+
+    def thaw(self) -> None:
+        self._data.held = set(self.live)
+
+    def unsynced(self) -> list[int]:
+        """Descriptors of what was written since the last call: whoever asks must fdatasync them.
+
+        After that a store through a mapping is told by the times as well: the first to a page that is clean is.
+        """
+        fds: list[int] = []
+        for backing in self.live.values():
+            told = backing.status()
+            if backing.parts and told != backing.synced:
+                backing.synced = _telling(told)
+                fds.append(backing.fd)
+        return fds
+
+    def truncate(self, ino: int, size: int) -> None:
+        """To be called before the extents are cut."""
+        backing = self.live[ino]
+        os.ftruncate(backing.fd, size)
+        backing.seen = backing.synced = None
+        for part in [part for part in backing.parts if part * SEGMENT >= size]:
+            del backing.parts[part]  # its log goes once nothing of it is needed, and what comes then is another's
+
+    def set_times(self, ino: int, atime: int | None, mtime: int | None) -> None:
+        backing = self.live[ino]
+        told = os.fstat(backing.fd)
+        os.utime(
+            backing.fd, ns=(told.st_atime_ns if atime is None else atime, told.st_mtime_ns if mtime is None else mtime)
+        )
+
+    def seek(self, ino: int, offset: int, whence: int) -> int:
+        """As lseek(2), for SEEK_DATA and SEEK_HOLE."""
+        return os.lseek(self.live[ino].fd, offset, whence)
+
+    def allocate(self, ino: int, offset: int, length: int, mode: int) -> None:
+        """As fallocate(2)."""
+        self._changing()
+        backing = self.live[ino]
+        backing.seen = backing.synced = None
+        if _libc.fallocate(backing.fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    def staged(self) -> int:
+        """Bytes of Staging that cannot be sealed as long as they are open, at most."""
+        return sum(min(backing.status()[0], len(backing.parts) * SEGMENT) for backing in self.live.values())
+
+    def close(self) -> None:
+        """Bring everything over and let go; what cannot be is logged, and lost."""
+        for ino, backing in list(self.live.items()):
+            try:
+                self._map(self._inode(ino), backing)
+                self._written(backing)
+            except OSError as error:
+                log.error("what was written to inode %d last is lost: %s", ino, error)
+            self._close(backing)
+        self.live.clear()
+        for backing in self._spare:
+            self._close(backing)
+        self._spare.clear()
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _inode(self, ino: int) -> Inode:
+        inode = self._inodes.get(ino)
+        assert inode is not None  # whoever has it open keeps it
+        return inode
+
+    def _new(self, staging: Staging) -> Backing:
+        self._made += 1
+        path = staging.open_path(self._made)
+        return Backing(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o600))
+
+    def _written(self, backing: Backing) -> None:
+        """From now on its parts are logs like others, and the next fsync is to sync them."""
+        assert self._staging is not None
+        for pos in backing.parts.values():
+            self._staging.written(pos)
+
+    def _reuse(self, backing: Backing) -> None:
+        backing.seen, backing.synced, backing.writes = None, None, False
+        try:
+            os.ftruncate(backing.fd, 0)
+        except OSError:
+            self._close(backing)
+            return
+        if len(self._spare) < _SPARE:
+            self._spare.append(backing)
+        else:
+            self._close(backing)
+
+    def _close(self, backing: Backing) -> None:
+        if self.on_close is not None:
+            self.on_close(backing)
+        os.close(backing.fd)
+        os.unlink(backing.path)
+
+    def _take_attributes(self, inode: Inode, told: tuple[int, int, int]) -> None:
+        size, mtime, _ = told
+        if size == inode.size and mtime == inode.mtime:
+            return
+        self._changing()
+        self._data.resize(inode, size)
+        inode.mtime = mtime
+        inode.ctime = max(inode.ctime, mtime)
+        self._inodes.changed(inode)
+
+    def _map(self, inode: Inode, backing: Backing, copied: int = _TINY) -> None:
+        """Let the extents name what the backing has now, or, of no more than ``copied`` bytes, a copy of it."""
+        self._changing()
+        size, *_ = told = backing.status()
+        if size < inode.size:
+            self._data.truncate(inode, size)
+        self._take_attributes(inode, told)
+        if size <= copied and not backing.parts and self._copied(inode, pread(backing.fd, size, 0)):
+            return
+        last = -1
+        for number, extents in _windows(backing.fd, size):
+            named = [self._named(backing, start, end) for start, end in extents]
+            if number > last + 1:
+                self._data.punch(inode, (last + 1) * BLOCK_SIZE, number * BLOCK_SIZE)
+            self.laid_again += self._data.lay(inode, number, named)
+            last = number
+        if size > (last + 1) * BLOCK_SIZE:
+            self._data.punch(inode, (last + 1) * BLOCK_SIZE, size)
+        self._inodes.changed(inode)
+
+    def _copied(self, inode: Inode, data: bytes) -> bool:
+        try:
+            if self._data.read(inode, 0, len(data)) == data:  # mostly nothing has changed since an fsync
+                return True
+            return self._data.write(inode, 0, data) == len(data)
+        except OSError:  # the disk is full, but what the backing has is there
+            return False
+
+    def _named(self, backing: Backing, start: int, end: int) -> Extent:
+        assert self._staging is not None
+        part, at = divmod(start, SEGMENT)
+        if part not in backing.parts or not self._staging.has(backing.parts[part]):  # all of it was sealed meanwhile
+            backing.parts[part] = self._staging.attach(backing.path, part)
+        return start, end, STAGED, backing.parts[part] + at
+
+
+def _telling(told: tuple[int, int, int]) -> tuple[int, int, int] | None:
+    """What was told, if the next change will be told apart from it."""
+    return told if time.time_ns() - max(told[1:]) > _GRAIN_NS else None
+
+
+def _windows(fd: int, size: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """The windows of a file in which there are data, in order, each with the ranges that are no holes."""
+    number, ranges = -1, list[tuple[int, int]]()
+    for start, end in _data(fd, size):
+        while start < end:
+            stop = min(end, (start // BLOCK_SIZE + 1) * BLOCK_SIZE)
+            if start // BLOCK_SIZE != number:
+                if ranges:
+                    yield number, ranges
+                number, ranges = start // BLOCK_SIZE, []
+            ranges.append((start, stop))
+            start = stop
+    if ranges:
+        yield number, ranges
+
+
+def _data(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    at = 0
+    while at < size:
+        try:
+            start = os.lseek(fd, at, SEEK_DATA)
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return
+            raise
+        if start >= size:
+            return
+        at = min(size, os.lseek(fd, start, SEEK_HOLE))
+        yield start, at

@@ -1,0 +1,439 @@
+"""Files that the kernel writes to by itself. Here a test does, through the descriptor that the kernel would have."""
+
+from __future__ import annotations
+
+import os
+import random
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from flyteplugins_vol.history.record import VersionRecord
+from flyteplugins_vol.model import BLOCK_SIZE, ROOT_INO, AttrChange
+from flyteplugins_vol.store.memory import MemoryStore
+from flyteplugins_vol.workspace.passthrough import Backing
+from flyteplugins_vol.workspace.ranges import SEEK_DATA
+from flyteplugins_vol.workspace.staging import SEGMENT
+from tests.driven import ME, Driven
+
+KEEP_SIZE, PUNCH_HOLE = 1, 2
+PAGE = 4096
+
+
+def noise(seed: int, size: int = 1000) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Driven]:
+    volume = Driven.new(tmp_path, MemoryStore(f"memory://{uuid4().hex}"))
+    yield volume
+    volume.close()
+
+
+def opened(volume: Driven, name: bytes, flags: int = os.O_RDWR) -> tuple[int, Backing]:
+    """A new file, open as by a program, and what the kernel has for it."""
+    ino = volume.create(name)
+    volume.workspace.remember(ino)
+    volume.workspace.open(ino, flags)
+    backing = volume.workspace.pass_through(ino, flags)
+    assert backing is not None
+    return ino, backing
+
+
+def released(volume: Driven, ino: int, flags: int = os.O_RDWR) -> None:
+    volume.workspace.release(ino, flags)
+    assert ino not in volume.workspace.passthrough.live
+
+
+def commit(volume: Driven) -> VersionRecord:
+    passthrough = volume.workspace.passthrough
+    passthrough.catch_up()  # as the barrier does
+    return volume.session.commit(None, volume.call, passthrough.freeze, passthrough.thaw, lambda _: None)
+
+
+def content(volume: Driven, record: VersionRecord, path: bytes) -> bytes:
+    assert record.locator is not None
+    reader = volume.at(str(record.locator))
+    try:
+        return reader.content(path)
+    finally:
+        reader.close()
+
+
+def staging_names(volume: Driven) -> list[str]:
+    return sorted(os.listdir(os.path.join(volume.spec.meta_dir, "staging")))
+
+
+# --- from open to close --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, BLOCK_SIZE - 1, BLOCK_SIZE, SEGMENT + 5000], ids=str)
+def test_what_was_written_is_the_file_s_once_it_is_closed(volume: Driven, size: int) -> None:
+    ino, backing = opened(volume, b"file")
+    data = noise(1, min(size, 100_000)) + bytes(max(0, size - 100_000))
+    os.pwrite(backing.fd, data, 0)
+    released(volume, ino)
+    inode = volume.workspace.getattr(ino)
+    assert inode.size == size
+    assert volume.read(ino) == data
+    volume.check_staging()
+    record = commit(volume)
+    volume.check(record)
+    assert content(volume, record, b"file") == data
+
+
+def test_attributes_are_what_programs_see_while_it_is_open(volume: Driven) -> None:
+    ino, backing = opened(volume, b"file")
+    os.pwrite(backing.fd, bytes(10_000), 0)
+    inode = volume.workspace.getattr(ino)
+    shown = volume.workspace.passthrough.shown(inode)
+    assert (shown.size, shown.allocated, shown.mtime) == (10_000, 12_288, os.fstat(backing.fd).st_mtime_ns)
+    assert inode.size == 0, "a version would have as much as it has bytes of"
+    volume.workspace.passthrough.set_times(ino, None, 123)
+    released(volume, ino)
+    assert volume.workspace.getattr(ino).mtime == 123
+
+
+def test_to_open_an_empty_file_changes_nothing(volume: Driven) -> None:
+    ino = volume.create(b"file")
+    volume.workspace.setattr(ino, AttrChange(mtime=123), ME)
+    commit(volume)
+    volume.workspace.open(ino, os.O_WRONLY)
+    assert volume.workspace.pass_through(ino, os.O_WRONLY) is not None
+    passthrough = volume.workspace.passthrough
+    assert passthrough.shown(volume.workspace.getattr(ino)).mtime == 123
+    assert not passthrough.catch_up()
+    released(volume, ino, os.O_WRONLY)
+    assert volume.workspace.getattr(ino).mtime == 123
+    assert not volume.workspace.changed
+
+
+def test_small_files_are_copied_and_share_a_backing(volume: Driven) -> None:
+    for number in range(100):
+        ino, backing = opened(volume, b"%d" % number)
+        os.pwrite(backing.fd, noise(number), 0)
+        released(volume, ino)
+    assert staging_names(volume) == ["00000000.log", "1.open"]
+    assert [volume.content(b"%d" % number) for number in range(100)] == [noise(number) for number in range(100)]
+
+
+def test_a_large_file_is_not_copied_and_its_space_goes_part_by_part(volume: Driven) -> None:
+    ino, backing = opened(volume, b"file")
+    for part in range(3):
+        os.pwrite(backing.fd, noise(part, 1 << 20), part * SEGMENT)
+    number = os.fstat(backing.fd).st_ino
+    released(volume, ino)
+    names = staging_names(volume)
+    assert [name.partition("+")[2] for name in names] == ["0.log", "1.log", "2.log"]
+    assert {os.stat(os.path.join(volume.spec.meta_dir, "staging", name)).st_ino for name in names} == {number}
+    volume.workspace.setattr(ino, AttrChange(size=SEGMENT), ME)
+    volume.workspace.housekeep()
+    volume.workspace.bury(volume.workspace.begin_burial())
+    assert staging_names(volume) == names[:1]
+    commit(volume)
+    assert staging_names(volume) == []
+
+
+def test_holes_stay_holes(volume: Driven) -> None:
+    ino, backing = opened(volume, b"file")
+    os.pwrite(backing.fd, noise(1, PAGE), 1 << 40)
+    released(volume, ino)
+    inode = volume.workspace.getattr(ino)
+    assert (inode.size, inode.allocated) == ((1 << 40) + PAGE, PAGE)
+    assert volume.workspace.lseek(ino, 0, SEEK_DATA) == 1 << 40
+    record = commit(volume)
+    volume.check(record)
+
+
+def test_one_that_nobody_has_any_name_for_is_gone_when_it_is_closed(volume: Driven) -> None:
+    ino, backing = opened(volume, b"file")
+    os.pwrite(backing.fd, noise(1, 2 << 20), 0)
+    volume.workspace.passthrough.catch_up()
+    volume.workspace.unlink(ROOT_INO, b"file")
+    volume.workspace.forget(ino, 1)
+    volume.workspace.release(ino, os.O_RDWR)
+    assert not volume.workspace.passthrough.live
+    assert volume.workspace.staged_bytes == 0
+    volume.workspace.housekeep()
+    volume.check_staging()
+
+
+def test_who_comes_later_reads_and_writes_the_same_file(volume: Driven) -> None:
+    ino, backing = opened(volume, b"file", os.O_WRONLY)
+    volume.workspace.open(ino, os.O_RDONLY)
+    assert volume.workspace.pass_through(ino, os.O_RDONLY) is backing
+    volume.workspace.release(ino, os.O_WRONLY)
+    os.pwrite(backing.fd, b"more", 0)
+    assert ino in volume.workspace.passthrough.live
+    released(volume, ino, os.O_RDONLY)
+    assert volume.content(b"file") == b"more"
+
+
+@pytest.mark.parametrize("why", ["has bytes", "is open", "only read", "is a fifo"])
+def test_other_files_come_here(volume: Driven, why: str) -> None:
+    ino = volume.create(b"file", b"bytes" if why == "has bytes" else b"")
+    if why == "is a fifo":
+        ino = volume.workspace.mknod(ROOT_INO, b"fifo", stat.S_IFIFO | 0o644, 0, ME).ino
+    if why == "is open":
+        volume.workspace.open(ino, os.O_RDONLY)
+    flags = os.O_RDONLY if why == "only read" else os.O_RDWR
+    volume.workspace.open(ino, flags)
+    assert volume.workspace.pass_through(ino, flags) is None
+
+
+def test_only_so_many_at_once_and_then_they_come_here(volume: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flyteplugins_vol.workspace.passthrough._MOST", 2)
+    first, _ = opened(volume, b"1")
+    opened(volume, b"2")
+    third = volume.create(b"3")
+    volume.workspace.open(third, os.O_WRONLY)
+    assert volume.workspace.pass_through(third, os.O_WRONLY) is None
+    released(volume, first)
+    opened(volume, b"4")
+
+
+# --- versions ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1000, 3 << 20], ids=str)
+def test_a_version_has_what_was_written_before_and_the_next_one_the_rest(volume: Driven, size: int) -> None:
+    ino, backing = opened(volume, b"file")
+    os.pwrite(backing.fd, noise(1, size), 0)
+    first = commit(volume)
+    os.pwrite(backing.fd, b"changed", 10)
+    os.pwrite(backing.fd, b"appended", size)
+    second = commit(volume)
+    released(volume, ino)
+    third = commit(volume)
+    before, after = noise(1, size), bytearray(noise(1, size) + b"appended")
+    after[10:17] = b"changed"
+    assert content(volume, first, b"file") == before
+    assert content(volume, second, b"file") == content(volume, third, b"file") == after
+    for record in (first, second, third):
+        volume.check(record)
+    volume.check_staging()
+
+
+def test_a_store_through_a_mapping_that_no_time_tells_of_is_in_the_next_version(volume: Driven) -> None:
+    ino, backing = opened(volume, b"file")
+    os.pwrite(backing.fd, noise(1, 3 << 20), 0)
+    commit(volume)
+    told = os.fstat(backing.fd)
+    os.pwrite(backing.fd, b"stored", 0)
+    os.utime(backing.fd, ns=(told.st_atime_ns, told.st_mtime_ns))
+    (volume.workspace.passthrough.live[ino]).seen = backing.status()  # as if the kernel had not said a word
+    volume.create(b"other")
+    assert content(volume, commit(volume), b"file")[:6] == b"stored"
+
+
+def test_bytes_that_may_still_change_are_sealed_by_a_commit_only(volume: Driven) -> None:
+    ino, backing = opened(volume, b"file")
+    os.pwrite(backing.fd, noise(1, 20 << 20), 0)
+    volume.workspace.passthrough.catch_up()
+    assert not volume.seal()
+    released(volume, ino)
+    assert volume.seal()
+    assert volume.read(ino) == noise(1, 20 << 20)
+
+
+def test_a_seal_that_a_commit_left_behind_takes_nothing_from_a_file_that_is_open(volume: Driven) -> None:
+    """It has read bytes that were there at that time. They are not what the file has now."""
+    _, backing = opened(volume, b"file")
+    os.pwrite(backing.fd, noise(1, 3 << 20), 0)
+    passthrough = volume.workspace.passthrough
+    passthrough.freeze()
+    job = volume.workspace.next_seal(True)
+    assert job is not None
+    passthrough.thaw()  # the commit gave up
+    os.pwrite(backing.fd, b"newer", 0)
+    volume.workspace.begin_sync()
+    hashes = [bytes(32)] * len(job.pieces)
+    assert volume.workspace.settle_known(job, hashes) == list(range(len(job.pieces)))
+    volume.workspace.abandon_seal(job)
+    volume.kill()
+    assert volume.content(b"file") == b"newer" + noise(1, 3 << 20)[5:]
+
+
+def test_room_is_not_waited_for_where_waiting_makes_none(tmp_path: Path) -> None:
+    volume = Driven.new(tmp_path, MemoryStore(f"memory://{uuid4().hex}"))
+    workspace: Any = volume.workspace
+    workspace._staging_limit = 1 << 20
+    ino, backing = opened(volume, b"file")
+    os.pwrite(backing.fd, noise(1, 5 << 20), 0)
+    workspace.passthrough.catch_up()
+    assert workspace.room()
+    released(volume, ino)
+    assert not workspace.room()
+    volume.close()
+
+
+# --- kills ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1000, 3 << 20, SEGMENT + 1000], ids=str)
+@pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
+def test_what_was_synced_is_there_after_a_kill(volume: Driven, size: int, closed: bool) -> None:
+    ino, backing = opened(volume, b"file")
+    data = noise(1, min(size, 1 << 20)) + bytes(max(0, size - (1 << 20)))
+    os.pwrite(backing.fd, data, 0)
+    if closed:
+        released(volume, ino)
+    for fd in volume.workspace.begin_sync():
+        os.fdatasync(fd)
+    volume.kill()
+    assert volume.content(b"file") == data
+    assert not [name for name in staging_names(volume) if name.endswith(".open")]
+    volume.check_staging()
+    record = commit(volume)
+    volume.check(record)
+    assert content(volume, record, b"file") == data
+
+
+def test_a_sync_names_only_what_was_written_since(volume: Driven) -> None:
+    ino, backing = opened(volume, b"file")
+    os.pwrite(backing.fd, noise(1, 3 << 20), 0)
+    os.utime(backing.fd, ns=(1, 1))  # long ago: a time of just now may not tell of the next write
+    settled = os.fstat(backing.fd)
+    assert backing.fd in volume.workspace.begin_sync()
+    os.utime(backing.fd, ns=(settled.st_atime_ns, settled.st_mtime_ns))
+    os.pwrite(backing.fd, b"x", 0)
+    assert backing.fd in volume.workspace.begin_sync()
+    released(volume, ino)
+    synced = {os.readlink(f"/proc/self/fd/{fd}") for fd in volume.workspace.begin_sync()}
+    assert any("+0.log" in path for path in synced), "closed since then, and it is to be synced as others are"
+
+
+def test_the_end_of_a_mount_keeps_what_is_open(volume: Driven) -> None:
+    _, backing = opened(volume, b"file")
+    os.pwrite(backing.fd, noise(1, 3 << 20), 0)
+    volume.reopen()
+    assert volume.content(b"file") == noise(1, 3 << 20)
+
+
+def test_without_room_for_its_name_a_file_stays_open_until_there_is(
+    volume: Driven, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ino, backing = opened(volume, b"file")
+    os.pwrite(backing.fd, noise(1, 3 << 20), 0)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", full)
+        volume.workspace.release(ino, os.O_RDWR)
+        assert ino in volume.workspace.passthrough.live
+        with pytest.raises(OSError, match="no space"):
+            volume.workspace.begin_sync()
+    assert "not taken over yet" in caplog.text
+    caplog.clear()
+    volume.workspace.housekeep()
+    assert not volume.workspace.passthrough.live
+    assert volume.content(b"file") == noise(1, 3 << 20)
+
+
+# --- everything at once --------------------------------------------------------------------------------------------
+
+OFFSETS = st.sampled_from([0, 1, PAGE, BLOCK_SIZE - 1, BLOCK_SIZE, SEGMENT - PAGE, SEGMENT, 2 * SEGMENT + 12345])
+SIZES = st.sampled_from([1, 1000, PAGE, 200_000, BLOCK_SIZE + 10])
+
+
+class Machine(RuleBasedStateMachine):
+    """Programs that write to files that are open, commits, syncs and kills, against bytes in memory."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        directory = directory / uuid4().hex
+        directory.mkdir()
+        self.volume = Driven.new(directory, MemoryStore(f"memory://{uuid4().hex}"))
+        self.model: dict[bytes, bytearray] = {}
+        self.open: dict[bytes, tuple[int, Backing]] = {}
+        self.seed = 0
+
+    def teardown(self) -> None:
+        self.volume.close()
+
+    @rule(name=st.sampled_from([b"a", b"b"]))
+    def create(self, name: bytes) -> None:
+        if name not in self.model:
+            self.open[name] = opened(self.volume, name)
+            self.model[name] = bytearray()
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), offset=OFFSETS, size=SIZES)
+    def write(self, data: st.DataObject, offset: int, size: int) -> None:
+        name = data.draw(st.sampled_from(sorted(self.open)))
+        self.seed += 1
+        written = noise(self.seed, size)
+        os.pwrite(self.open[name][1].fd, written, offset)
+        file = self.model[name]
+        file.extend(bytes(max(0, offset + size - len(file))))
+        file[offset : offset + size] = written
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data(), size=OFFSETS)
+    def truncate(self, data: st.DataObject, size: int) -> None:
+        name = data.draw(st.sampled_from(sorted(self.model)))
+        self.volume.workspace.setattr(self.volume.find(name).ino, AttrChange(size=size), ME)
+        file = self.model[name]
+        del file[size:]
+        file.extend(bytes(size - len(file)))
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data(), offset=OFFSETS, size=SIZES)
+    def punch(self, data: st.DataObject, offset: int, size: int) -> None:
+        name = data.draw(st.sampled_from(sorted(self.open)))
+        self.volume.workspace.passthrough.allocate(self.open[name][0], offset, size, KEEP_SIZE | PUNCH_HOLE)
+        file = self.model[name]
+        end = min(len(file), offset + size)
+        file[offset:end] = bytes(max(0, end - offset))
+
+    @precondition(lambda self: self.open)
+    @rule(data=st.data())
+    def close_one(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(self.open)))
+        released(self.volume, self.open.pop(name)[0])
+        assert self.volume.content(name) == self.model[name]
+
+    @rule()
+    def tick(self) -> None:
+        self.volume.workspace.housekeep()
+
+    @rule()
+    def seal(self) -> None:
+        self.volume.seal()
+
+    @rule()
+    def commit(self) -> None:
+        record = commit(self.volume)
+        self.volume.check(record)
+        for name, expected in self.model.items():
+            assert content(self.volume, record, name) == expected
+
+    @rule()
+    def sync_and_be_killed(self) -> None:
+        for fd in self.volume.workspace.begin_sync():
+            os.fdatasync(fd)
+        self.open.clear()
+        self.volume.kill()
+        for name, expected in self.model.items():
+            assert self.volume.content(name) == expected
+
+    @invariant()
+    def staging_is_accounted_for(self) -> None:
+        self.volume.check_staging()
+
+
+def test_a_machine_of_programs_commits_and_kills(tmp_path: Path) -> None:
+    run_state_machine_as_test(
+        lambda: Machine(tmp_path),
+        settings=settings(max_examples=int(os.environ.get("PASSTHROUGH_EXAMPLES", "12")), stateful_step_count=20),
+    )
