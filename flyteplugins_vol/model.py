@@ -102,6 +102,7 @@ class MountSpec:
     dir_entry_cache: float = 60.0
     timeout: float = 120.0  # seconds for the mount to answer
     writeback: bool = True
+    passthrough: bool = False  # where kernel and rights allow it; then there is no write-back cache
     upload_delay: float | None = None  # seconds without a write before a window may be sealed
     subdir: str | None = None
     xattr: bool = False

@@ -23,7 +23,7 @@ from flyteplugins_vol.mount.mount_paths import claim
 from flyteplugins_vol.mount.preflight import check_platform
 from flyteplugins_vol.mount.protocols import Progress
 
-_FOR_WRITERS = ("writeback", "upload_delay", "autocommit", "autocommit_bytes", "resume", "max_uploads")
+_FOR_WRITERS = ("writeback", "passthrough", "upload_delay", "autocommit", "autocommit_bytes", "resume", "max_uploads")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class MountOptions:
     dir_entry_cache: float = 60.0
     timeout: float = 120.0
     writeback: bool = True
+    passthrough: bool = False
     upload_delay: float | None = None
     cache_size: int | None = None
     is_read_only: bool = False
@@ -101,6 +102,7 @@ class MountOptions:
             dir_entry_cache=self.dir_entry_cache,
             timeout=self.timeout,
             writeback=self.writeback,
+            passthrough=self.passthrough,
             upload_delay=self.upload_delay,
             subdir=self.subdir,
             xattr=self.xattr,

@@ -222,7 +222,7 @@ class RWVolume(Publishing, Restoring, Volume):
         upload_delay: float | None = None, cache_size: int | None = None, read_only: bool = False,
         subdir: str | None = None, xattr: bool = False, allow_other: bool = False, warmup: tuple[str, ...] = (),
         autocommit: float | None = None, log_path: str | Path | None = None, resume: bool = True,
-        autocommit_bytes: int | None = None, progress: Any = None,
+        autocommit_bytes: int | None = None, passthrough: bool = False, progress: Any = None,
     ) -> Path:  # fmt: skip
         """Mount for reading and writing and return the path.
 
@@ -231,7 +231,9 @@ class RWVolume(Publishing, Restoring, Volume):
         bounds the cache, in bytes. ``max_uploads``: most uploads at once; there are six, and more where the store gets
         faster by it and a sixteenth of the memory suffices. ``attr_cache``, ``entry_cache``, ``dir_entry_cache``:
         seconds for which the kernel may trust what it knows. ``timeout``: seconds for the mount to answer.
-        ``writeback``: the kernel gathers small writes. ``upload_delay``: seconds without a write before bytes are
+        ``writeback``: the kernel gathers small writes. ``passthrough``: the kernel writes new files to the local disk
+        by itself, for volumes of large files (docs/SEMANTICS.md has what it trades); where it cannot, the log
+        says why, and the mount is as without it. ``upload_delay``: seconds without a write before bytes are
         uploaded in the background. ``read_only``: look at the last version without becoming its writer.
         ``subdir``: show a part of the volume. ``xattr``: offer user.* attributes. ``allow_other``: let other users in.
         ``warmup``: paths to fetch at once. ``autocommit``: seconds between commits, with a last one when the
@@ -253,7 +255,8 @@ class RWVolume(Publishing, Restoring, Volume):
             attr_cache=attr_cache, entry_cache=entry_cache, dir_entry_cache=dir_entry_cache, timeout=timeout,
             writeback=writeback, upload_delay=upload_delay, cache_size=cache_size, is_read_only=read_only,
             subdir=subdir, xattr=xattr, allow_other=allow_other, warmup=tuple(warmup), autocommit=autocommit,
-            log_path=log_path, resume=resume, autocommit_bytes=autocommit_bytes, progress=progress,
+            log_path=log_path, resume=resume, autocommit_bytes=autocommit_bytes, passthrough=passthrough,
+            progress=progress,
         )  # fmt: skip
         return self._mount(options)
 

@@ -70,6 +70,7 @@ class KernelThread:
     def barrier(self) -> None:
         """Have the kernel hand over what was written to files that are still open."""
         self._driver.barrier()
+        self.call(self.operations.catch_up)
 
     def check_refreshes(self) -> None:
         """Raise `SetupError` if this way to the kernel cannot `notify` nor `show`."""

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import cast
 
-from flyteplugins_vol.errors import VolumeError
+from flyteplugins_vol.errors import CommitError, VolumeError
 from flyteplugins_vol.model import ROOT_INO, AttrChange, Caller, Inode, StatFs
 from flyteplugins_vol.mount import errnos
 from flyteplugins_vol.mount.group_sync import GroupSync
@@ -72,9 +72,16 @@ class Operations:
         self._unnoticed = 0
         self._parked_writes: set[int] = set()  # by the order in which they came
         self._last_parked = 0
-        self._sync = GroupSync(scheduler, workspace.begin_sync, workspace.sync_failed)
+        self._sync = GroupSync(scheduler, self._begin_sync, workspace.sync_failed)
         self._listings = Listings()
+        self._passed = workspace.passthrough.live
+        self._thin_syncs = 0  # that left out what a commit has frozen
         scheduler.tend(self._is_dirty, self._tick, self._wake_writers)
+
+    @property
+    def workspace(self) -> Workspace:
+        """For what no request of the kernel waits for; owner thread only."""
+        return self._workspace
 
     def failed(self, error: Exception, verb: str, args: tuple[object, ...]) -> Exception:
         """What a request that met ``error`` ends with."""
@@ -92,20 +99,22 @@ class Operations:
             inode = workspace.getattr(int(name[len(self.secret) :]))
         else:
             inode = workspace.lookup(parent, name)
-        if inode is not None:
-            workspace.remember(inode.ino)
-        return inode
+        if inode is None:
+            return None
+        return self._known(inode)
 
     @answering
     def getattr(self, ino: int) -> Inode:
-        return self._workspace.getattr(ino)
+        return self._shown(self._workspace.getattr(ino))
 
     @changing
     def setattr(self, ino: int, changes: AttrChange, caller: Caller) -> Inode:
         inode = self._workspace.setattr(ino, changes, caller)
         if changes.size is not None:
             self.losses.written(ino, changes.size, MAX_SIZE)
-        return inode
+        if ino in self._passed and (changes.atime is not None or changes.mtime is not None):
+            self._workspace.passthrough.set_times(ino, changes.atime, changes.mtime)
+        return self._shown(inode)
 
     @answering
     def readlink(self, ino: int) -> bytes:
@@ -184,7 +193,13 @@ class Operations:
     @changing
     def release(self, ino: int, flags: int) -> None:
         """A change, since the last release of an unlinked inode may remove it."""
+        self.changes += ino in self._passed
         self._workspace.release(ino, flags)
+
+    def catch_up(self) -> None:
+        """Take over what the kernel has written by itself."""
+        if self._passed and not self.frozen:
+            self.changes += self._workspace.passthrough.catch_up()
 
     @waiting
     async def read(self, ino: int, offset: int, size: int) -> bytes:
@@ -266,6 +281,9 @@ class Operations:
 
     @changing
     def fallocate(self, ino: int, offset: int, length: int, mode: int) -> None:
+        if ino in self._passed:
+            self._workspace.passthrough.allocate(ino, offset, length, mode)
+            return
         self._workspace.fallocate(ino, offset, length, mode)
         if mode & _ZEROS:
             self.losses.written(ino, offset, offset + length)
@@ -273,6 +291,8 @@ class Operations:
     @answering
     def lseek(self, ino: int, offset: int, whence: int) -> int:
         """Where data or a hole begins. The driver sees to it that the kernel has no dirty pages of the file."""
+        if ino in self._passed:
+            return self._workspace.passthrough.seek(ino, offset, whence)
         if end := self.losses.end(ino):  # what is lost is no hole to who still sees it
             if not 0 <= offset < (end := max(end, self._workspace.getattr(ino).size)):
                 raise OSError(errno.ENXIO, os.strerror(errno.ENXIO))
@@ -281,6 +301,8 @@ class Operations:
 
     @changing
     def copy_range(self, ino: int, offset: int, target: int, target_offset: int, size: int) -> int:
+        if ino in self._passed or target in self._passed:  # what names its bytes now would name others later
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         if self.losses.has(ino, offset, offset + size):  # only the kernel has these bytes: let it copy its pages
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         done = self._workspace.copy_range(ino, offset, target, target_offset, size)
@@ -290,7 +312,13 @@ class Operations:
     @waiting
     async def fsync(self, ino: int) -> None:
         """Data and metadata of everything, this inode's among them, are durable on the local disk."""
-        await self._sync.sync()
+        while True:
+            while self.frozen and self._passed:
+                await self.scheduler.park(self.until_thaw)
+            before = self._thin_syncs
+            await self._sync.sync()
+            if self._thin_syncs == before or not self._passed:
+                return
 
     # -------------------------------------------------------------------------------------- directories
 
@@ -308,9 +336,10 @@ class Operations:
         first = count = max(0, place - DOTS)
         after = listing.name_before(count, functools.partial(workspace.readdir, ino))
         remember, passed = workspace.remember, listing.passed
+        passed_through = bool(self._passed)
         while entries := workspace.readdir(ino, after, listing.batch):
             for name, inode in entries:
-                if not emit(name, inode, base + count + 1):
+                if not emit(name, self._shown(inode) if passed_through else inode, base + count + 1):
                     listing.batch = count - first + 1
                     return
                 if known:
@@ -346,9 +375,17 @@ class Operations:
     def freeze(self) -> None:
         """From now on no change begins; those that arrive wait for `thaw`. None is half done: verbs are atomic."""
         self.frozen = True
+        try:
+            self._workspace.passthrough.freeze()
+        except OSError as error:
+            raise CommitError(
+                f"what programs wrote to files that are open could not be taken over: {error.strerror}",
+                hint="the mount lives on, so make room on the local disk and commit again",
+            ) from error
 
     def thaw(self) -> None:
         self.frozen = False
+        self._workspace.passthrough.thaw()
         self.scheduler.wake_all(self.until_thaw)
 
     def close(self) -> None:
@@ -377,9 +414,17 @@ class Operations:
         words += [repr(arg) for arg in args[1:] if isinstance(arg, bytes) and len(arg) < _NAME_MAX]
         return " ".join(filter(None, words))
 
+    def _begin_sync(self) -> list[int]:
+        self._thin_syncs += self.frozen
+        return self._workspace.begin_sync(self.frozen)
+
     def _known(self, inode: Inode) -> Inode:
         self._workspace.remember(inode.ino)
-        return inode
+        return self._shown(inode)
+
+    def _shown(self, inode: Inode) -> Inode:
+        """As programs are to see it."""
+        return self._workspace.passthrough.shown(inode) if inode.ino in self._passed else inode
 
     def _is_secret(self, parent: int, name: bytes) -> bool:
         secret = self.secret
@@ -415,6 +460,7 @@ class Operations:
     def _tick(self) -> None:
         try:
             if not self.frozen:
+                self.catch_up()
                 self._workspace.housekeep()
             self.losses.note()
         except Exception:

@@ -43,6 +43,7 @@ class Canaries:
         self._came = {FIRST: 0, SECOND: 0}
         self.first_at_second = 0  # how often the first had come when the second came last
         self._sizes = {FIRST: 0, SECOND: 0}
+        self.opened = b""  # the answer to an OPEN, where the kernel tells of them
 
     def lookup(self, name: bytes) -> bytes | None:
         """The answer to a LOOKUP of this name; None if it is no canary's."""
@@ -65,6 +66,8 @@ class Canaries:
             return bytes(max(0, min(size, self._sizes[ino] - offset)))
         if op == Op.FORGET:
             return None
+        if self.opened and op in (Op.OPEN, Op.RELEASE):
+            return self.opened if op == Op.OPEN else b""
         if op == Op.GETXATTR:  # of capabilities, before a write; ENOSYS would switch attributes off for the whole mount
             return errno.ENODATA
         return b"" if op == Op.FSYNC else errno.ENOSYS

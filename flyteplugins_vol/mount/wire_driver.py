@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import Any
 
 from flyteplugins_vol.model import MountSpec
-from flyteplugins_vol.mount import kernel_mounts, wire_mount
+from flyteplugins_vol.mount import kernel_mounts, wire_mount, wire_passthrough
 from flyteplugins_vol.mount import wire_protocol as wire
 from flyteplugins_vol.mount.mount_options import kernel_options
 from flyteplugins_vol.mount.operations import Operations
@@ -78,6 +78,7 @@ class WireDriver:
         self._waiting: dict[int, _Request] = {}
 
     refreshes = True
+    passes = False
 
     @staticmethod
     def error(number: int) -> Exception:
@@ -221,7 +222,7 @@ class WireDriver:
             elif answer is not None:
                 self.reply(unique, answer)
         elif op == Op.INIT:
-            self._agree(unique)
+            self._agree(unique, size)
         elif op == Op.INTERRUPT:
             self._interrupt(wire.U64.unpack_from(self._buffer, _HEADER)[0])
         elif op == Op.DESTROY:
@@ -230,25 +231,45 @@ class WireDriver:
             self._operations.counts[_NAMES.get(op, str(op))] += 1
             self.fail(unique, errno.ENOSYS)
 
-    def _agree(self, unique: int) -> None:
+    def _agree(self, unique: int, size: int) -> None:
         major, minor, read_ahead, offered = wire.INIT_IN.unpack_from(self._buffer, _HEADER)
+        if offered & Init.INIT_EXT and size >= _HEADER + wire.INIT_IN.size + wire.INIT_MORE.size:
+            offered |= wire.INIT_MORE.unpack_from(self._buffer, _HEADER + wire.INIT_IN.size)[0] << 32
         if major < wire.MAJOR or (major == wire.MAJOR and minor < wire.LEAST_MINOR):
             log.error("this kernel speaks FUSE %d.%d, and 7.%d (Linux 5.4) is needed", major, minor, wire.LEAST_MINOR)
             self.fail(unique, errno.EPROTO)
             return
         wanted = _WANTED
-        if self._spec.writeback and not self._spec.read_only:
+        passes = self._passes(offered)
+        if passes:
+            wanted = (wanted & ~Init.NO_OPEN_SUPPORT) | wire_passthrough.FLAGS
+            self._handlers.hear_of_opens(wire_passthrough.WirePassthrough(self._operations.workspace, self._fd).opened)
+        elif self._spec.writeback and not self._spec.read_only:
             wanted |= Init.WRITEBACK_CACHE
         agreed = offered & wanted
         self.reply(
             unique,
             wire.INIT_OUT.pack(
                 wire.MAJOR, min(minor, wire.LAST_MINOR) if major == wire.MAJOR else wire.LAST_MINOR,
-                max(read_ahead, self._most), agreed, _BACKGROUND, _BACKGROUND * 3 // 4, self._most, 1,
-                self._most // mmap.PAGESIZE, 0, 0, *[0] * 7,
+                max(read_ahead, self._most), agreed & 0xFFFFFFFF, _BACKGROUND, _BACKGROUND * 3 // 4, self._most, 1,
+                self._most // mmap.PAGESIZE, 0, agreed >> 32, wire_passthrough.DEPTH if passes else 0, *[0] * 6,
             ),
         )  # fmt: skip
         log.info("FUSE %d.%d, agreed on %s", major, minor, Init(agreed))
+
+    def _passes(self, offered: int) -> bool:
+        """Whether the kernel is to read and write files by itself: if that was asked for, and can be."""
+        if not self._spec.passthrough or self._spec.read_only:
+            return False
+        if offered & wire_passthrough.FLAGS != wire_passthrough.FLAGS:
+            why = "this kernel does not offer it (Linux 6.9 is needed)"
+        elif not wire_passthrough.may_pass_through():
+            why = "it needs CAP_SYS_ADMIN, outside of user namespaces"
+        else:
+            self.passes = True
+            return True
+        log.warning("no passthrough: %s; the mount has the write-back cache instead", why)
+        return False
 
     def _interrupt(self, unique: int) -> None:
         """A signal came for a request that waits. Only who is being killed is let go: others expect no EINTR here."""

@@ -22,6 +22,8 @@ from flyteplugins_vol.workspace.piped import Piped
 
 Answer = bytes | None
 Handler = Callable[[int, memoryview], Coroutine[Any, Any, Answer]]
+Opened = Callable[[int, int], bytes]
+"""Inode and flags of a file that was opened → the end of the answer."""
 
 _WRITE_HEAD = wire.WRITE_IN.size
 _BLOCK_SIZE = 4096  # as ext4
@@ -91,6 +93,12 @@ class Handlers:
             Op.COPY_FILE_RANGE: self.copy_file_range,
             Op.COPY_FILE_RANGE_64: self.copy_file_range_64,
         }
+
+    def hear_of_opens(self, opened: Opened) -> None:
+        """From the start: the kernel tells who opens and closes files, and ``opened`` what it is to do with them."""
+        self._opened = opened
+        self._canaries.opened = wire.OPEN_OUT.pack(0, 0, 0)
+        self.table |= {Op.OPEN: self.open, Op.CREATE: self.create, Op.RELEASE: self.release}
 
     # ------------------------------------------------------------------------------ names and attributes
 
@@ -191,6 +199,25 @@ class Handlers:
         )  # fmt: skip
 
     # -------------------------------------------------------------------------------------------- files
+
+    async def create(self, ino: int, body: memoryview) -> Answer:
+        flags, mode, umask, _ = wire.CREATE_IN.unpack_from(body)
+        name = bytes(body[wire.CREATE_IN.size : -1])
+        inode = await self._ops.create(ino, name, mode, flags, self._who(umask))
+        opened = self._opened(inode.ino, flags)
+        return self._entry(inode) + opened
+
+    async def open(self, ino: int, body: memoryview) -> Answer:
+        flags = wire.OPEN_IN.unpack_from(body)[0]
+        if flags & os.O_TRUNC:
+            await self._ops.setattr(ino, AttrChange(size=0), self._who())
+        await self._ops.open(ino, flags & ~os.O_TRUNC)
+        return self._opened(ino, flags)
+
+    async def release(self, ino: int, body: memoryview) -> Answer:
+        flags = wire.RELEASE_IN.unpack_from(body)[1]
+        await self._ops.release(ino, flags)
+        return b""
 
     async def read(self, ino: int, body: memoryview) -> Answer:
         _, offset, size = wire.READ_IN.unpack_from(body)

@@ -65,6 +65,7 @@ class Init(IntFlag):
     """What the two sides can agree on at the start."""
 
     ASYNC_READ = 1 << 0
+    ATOMIC_O_TRUNC = 1 << 3
     EXPORT_SUPPORT = 1 << 4
     BIG_WRITES = 1 << 5
     DO_READDIRPLUS = 1 << 13
@@ -77,6 +78,8 @@ class Init(IntFlag):
     MAX_PAGES = 1 << 22
     CACHE_SYMLINKS = 1 << 23
     NO_OPENDIR_SUPPORT = 1 << 24
+    INIT_EXT = 1 << 30
+    PASSTHROUGH = 1 << 37
 
 
 class Attr:
@@ -93,6 +96,14 @@ class Attr:
     CTIME = 1 << 10
 
 
+class Open:
+    """What an open file is to be like."""
+
+    KEEP_CACHE = 1 << 1
+    NOFLUSH = 1 << 5
+    PASSTHROUGH = 1 << 7
+
+
 class Notify(IntEnum):
     """Messages that the file system sends without being asked."""
 
@@ -104,8 +115,16 @@ IN_HEADER = Struct("=IIQQIIIHH")  # length, op, unique, inode, uid, gid, pid, ex
 OUT_HEADER = Struct("=IiQ")  # length, -errno, unique
 
 INIT_IN = Struct("=IIII")  # major, minor, read-ahead, flags; later kernels send more
-INIT_OUT = Struct("=IIIIHHIIHHI7I")
-"""major, minor, read-ahead, flags, background, congestion, max write, time unit, max pages, alignment, flags2."""
+INIT_MORE = Struct("=I")  # the high half of the flags, with INIT_EXT
+INIT_OUT = Struct("=IIIIHHIIHHII6I")
+"""major, minor, read-ahead, flags, background, congestion, max write, time unit, max pages, alignment, flags, depth.
+
+The last, with PASSTHROUGH: how many file systems may lie on one another, ours and those of the files it passes on."""
+OPEN_IN = Struct("=II")  # flags, more
+OPEN_OUT = Struct("=QIi")  # handle, flags, id of a file that is passed on
+CREATE_IN = Struct("=IIII")  # flags, mode, umask, more
+RELEASE_IN = Struct("=QIIQ")  # handle, flags, more, lock owner
+BACKING_MAP = Struct("=iIQ")  # descriptor, flags, padding
 
 ATTR = "QQQqqqIIIIIIIIII"
 """inode, size, blocks, atime, mtime, ctime, three of nanoseconds, mode, nlink, uid, gid, rdev, block size, flags."""
@@ -117,6 +136,7 @@ DIRENTPLUS = Struct(f"=QQQQII{ATTR}QQII")
 STATFS_OUT = Struct("=QQQQQIIII24x")  # blocks, free, available, files, free files, block size, name length, fragment
 WRITE_OUT = Struct("=II")
 XATTR_OUT = Struct("=II")
+U32 = Struct("=I")
 U64 = Struct("=Q")
 
 SETATTR_IN = Struct("=IIQQQqqqIIIIIIII")
@@ -137,6 +157,9 @@ FORGET_ONE = Struct("=QQ")  # inode, lookups
 
 INVAL_INODE_OUT = Struct("=Qqq")  # inode, offset (-1: attributes only), length (-1: to the end)
 INVAL_ENTRY_OUT = Struct("=QII")  # directory, length of the name, flags; the name follows
+
+BACKING_OPEN = 0x4010E501  # requests of ioctl(2) on the device: _IOW(229, 1, BACKING_MAP), _IOW(229, 2, u32)
+BACKING_CLOSE = 0x4004E502
 
 MAX_WRITE = 1 << 20
 """Most bytes of one WRITE (and READ); kernels before 6.13 know no more."""

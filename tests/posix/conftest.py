@@ -14,17 +14,26 @@ import pytest
 
 from flyteplugins_vol.config import DRIVER_VARIABLE
 from flyteplugins_vol.io import RWVolume, Volume
+from flyteplugins_vol.mount.wire_passthrough import may_pass_through
 
 AN_ORDINARY_USER = 1000
 
-BOTH = ("wire", "pyfuse3") if find_spec("pyfuse3") else ("wire",)
-DRIVERS = tuple(filter(None, os.environ.get("POSIX_DRIVERS", "").split(","))) or BOTH
-"""Ways to the kernel that these tests run over, by name; those that only need some volume take the first."""
+ALL = ["wire"]
+if find_spec("pyfuse3"):
+    ALL.append("pyfuse3")
+if may_pass_through() and tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 9):
+    ALL.append("passthrough")
+DRIVERS = tuple(filter(None, os.environ.get("POSIX_DRIVERS", "").split(","))) or tuple(ALL)
+"""Ways to the kernel that these tests run over; those that only need some volume take the first.
+
+The drivers by name, and the wire driver with passthrough.
+"""
 
 
 @contextlib.contextmanager
 def driven_by(driver: str) -> Iterator[None]:
-    """Mounts that begin inside use this driver."""
+    """Mounts that begin inside use this driver; that they use passthrough is up to their options."""
+    driver = "wire" if driver == "passthrough" else driver
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(DRIVER_VARIABLE, driver)
         yield
@@ -35,6 +44,8 @@ def mounted_volume(
     driver: str = DRIVERS[0], *, staging: Path | None = None, **options: object
 ) -> Iterator[tuple[RWVolume, Path]]:
     """A fresh volume in a directory that every user may enter; abandoned at the end."""
+    if driver == "passthrough":
+        options["passthrough"] = True
     base = Path(tempfile.mkdtemp(prefix="flytevol-posix-", dir=os.environ.get("POSIX_TMP")))
     base.chmod(0o755)
     volume = Volume.new("posix", f"file://{base}/store")

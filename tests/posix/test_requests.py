@@ -108,6 +108,7 @@ TIMES = {"setattr": 1}
 # A rename asks for its target each time; three SETATTRs: after the close, and both files' ctime at the rename.
 RENAME = {"lookup": 2, "rename": 1, "setattr": 3}
 READ = {"open": 1, "release": 1}
+PASSED = {"lookup": 1, "create": 1, "release": 1}  # no write: the kernel does it by itself
 
 # (options of the mount, what is done, requests for each over the drivers wire and pyfuse3)
 REQUESTS: list[tuple[dict[str, Any], Callable[[Path], None], dict[str, int], dict[str, int]]] = [
@@ -122,10 +123,21 @@ REQUESTS: list[tuple[dict[str, Any], Callable[[Path], None], dict[str, int], dic
     (DEFAULT, write_and_rename, {**WIRE, **RENAME}, {**PYFUSE3, **RENAME}),
 ]
 
+PASSTHROUGH: list[tuple[Callable[[Path], None], dict[str, int]]] = [
+    (create, PASSED),
+    (read_again, READ),
+    (stat_after_listing, {}),
+    (look_for_what_is_absent, {}),
+    (remove_tree, {"unlink": 1}),
+    (write_and_rename, {**PASSED, "lookup": 2, "rename": 1}),
+]
+
 
 @pytest.mark.parametrize("options", [DEFAULT, WITHOUT_WRITEBACK, FOR_ALL], ids=str)
 def test_requests(driver: str, options: dict[str, Any]) -> None:
     rows = [(act, wire if driver == "wire" else pyfuse3) for of, act, wire, pyfuse3 in REQUESTS if of == options]
+    if driver == "passthrough":
+        rows = PASSTHROUGH if options == DEFAULT else []
     with mounted_volume(driver, **options) as (volume, root):
         (root / "warm").write_text("x")  # what a mount asks only once
         (root / "warm").read_text()

@@ -92,6 +92,7 @@ class World:
         places: dict[str, Any] = {"cache_dir": self.base / "cache"}
         if isinstance(volume, RWVolume):
             places["meta_dir"] = self.base / f"{where}-meta"
+            places["passthrough"] = self.driver == "passthrough"
         else:
             options.pop("writeback", None)
         deadline = time.monotonic() + 30

@@ -121,8 +121,8 @@ class Writer(threading.Thread):
         self.acknowledged: list[tuple[float, str, int]] = []
 
     def run(self) -> None:
+        directory = os.open(self.directory, os.O_RDONLY)
         try:
-            directory = os.open(self.directory, os.O_RDONLY)
             for number in range(1_000_000):
                 with open(self.directory / "new", "wb") as file:
                     file.write(content(number))
@@ -134,19 +134,27 @@ class Writer(threading.Thread):
                 self.acknowledged.append((time.monotonic(), f"{self.directory.name}/{name}", number))
         except OSError:
             return  # the power is gone
+        finally:
+            os.close(directory)
 
 
 @pytest.mark.timeout(60 + 60 * ROUNDS)
-@pytest.mark.parametrize(("kind", "writeback"), [("xfs", True), ("xfs", False), ("ext4", True)])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("xfs", {}), ("xfs", {"writeback": False}), ("ext4", {}),
+        ("xfs", {"passthrough": True}), ("ext4", {"passthrough": True}),
+    ],
+)  # fmt: skip
 def test_nothing_acknowledged_is_lost(
-    world: World, disk: Disk, s3_environment: S3Server, writeback: bool, capsys: pytest.CaptureFixture[str]
+    world: World, disk: Disk, s3_environment: S3Server, options: dict[str, bool], capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.store = s3_environment.new_bucket_url()
     with world.new("line").mounted(world.path("mnt"), meta_dir=disk.path, cache_dir=disk.path / "cache") as path:
         (path / "start").write_text("start")
     promised = late = 0
     for _ in range(ROUNDS):
-        volume = _mount(world, disk, writeback)
+        volume = _mount(world, disk, options)
         writers = [_writer(volume, number) for number in range(WRITERS)]
         for writer in writers:
             writer.start()
@@ -159,7 +167,7 @@ def test_nothing_acknowledged_is_lost(
         _forget(volume)
         disk.restart()
 
-        volume = _mount(world, disk, writeback)
+        volume = _mount(world, disk, options)
         assert volume.mount_path is not None
         lost: list[str] = []
         for writer in writers:
@@ -197,9 +205,9 @@ def _lost(root: Path, acknowledged: list[tuple[float, str, int]]) -> list[str]:
     return lost
 
 
-def _mount(world: World, disk: Disk, writeback: bool) -> RWVolume:
+def _mount(world: World, disk: Disk, options: dict[str, bool]) -> RWVolume:
     volume = world.keep(Volume.from_name.sync("line", world.store))
-    volume.mount.sync(world.path("mnt"), meta_dir=disk.path, cache_dir=disk.path / "cache", writeback=writeback)
+    volume.mount.sync(world.path("mnt"), meta_dir=disk.path, cache_dir=disk.path / "cache", **options)
     return volume
 
 

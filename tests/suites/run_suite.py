@@ -55,20 +55,22 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=4, help="for each of stress-ng's stressors")
     parser.add_argument("--jobs", type=int, default=4)
     parser.add_argument("--tests", nargs="+", default=[], help="which of git's (beginnings of names) or SQLite's")
+    parser.add_argument("--passthrough", action="store_true", help="mount with passthrough")
     parser.add_argument("--only-me", action="store_true", help="mount without allow_other")
     arguments = parser.parse_args()
     options = Options(
         arguments.path, arguments.operations, arguments.seconds, arguments.jobs, arguments.tests
     )  # fmt: skip
     begun = time.monotonic()
-    with _place(arguments.on, for_all=os.geteuid() == 0 and not arguments.only_me) as place:
+    for_all = os.geteuid() == 0 and not arguments.only_me
+    with _place(arguments.on, for_all=for_all, passthrough=arguments.passthrough) as place:
         failed = SUITES[arguments.suite](place, options)
     print(f"{arguments.suite}: {failed or 'no'} failed, {time.monotonic() - begun:.0f} s")
     return 1 if failed else 0
 
 
 @contextlib.contextmanager
-def _place(on: Path | None, *, for_all: bool) -> Iterator[Path]:
+def _place(on: Path | None, *, for_all: bool, passthrough: bool) -> Iterator[Path]:
     """A new directory on a fresh volume, or in ``on``."""
     if on is not None:
         with tempfile.TemporaryDirectory(dir=on) as directory:
@@ -81,8 +83,9 @@ def _place(on: Path | None, *, for_all: bool) -> Iterator[Path]:
         os.chmod(base, 0o755)
         volume = Volume.new("suite", f"file://{base}/store")
         root = volume.mount.sync(
-            f"{base}/mnt", cache_dir=f"{base}/cache", meta_dir=f"{base}/meta", allow_other=for_all, xattr=True
-        )
+            f"{base}/mnt", cache_dir=f"{base}/cache", meta_dir=f"{base}/meta", allow_other=for_all, xattr=True,
+            passthrough=passthrough,
+        )  # fmt: skip
         try:
             (root / "suite").mkdir()
             yield root / "suite"
