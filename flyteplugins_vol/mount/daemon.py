@@ -1,22 +1,7 @@
 """The daemon of one mount: ``python -m flyteplugins_vol.mount.daemon``, started by `client.MountClient`.
 
 Main thread: trio, with the control socket, uploads, autocommit, signals and an eye on the client. Kernel thread
-(`kernel_thread`): the file system. How a mount ends:
-
-| cause                           | what is not committed                               |
-|---------------------------------|-----------------------------------------------------|
-| request ``unmount``             | kept for a resume; with ``keep: false`` committed   |
-| request ``unmount`` at exit     | committed if the mount has autocommit; else kept    |
-| request ``abandon``             | dropped, without waiting for anything               |
-| SIGTERM, SIGINT                 | committed if the mount has autocommit; else kept    |
-| the client process is gone      | committed if the mount has autocommit; else kept    |
-| unmounted from outside          | kept                                                |
-
-With ``keep: false`` the client has committed before. What programs wrote since then was answered with success, so it is
-committed as well, once nobody can write any more; so is what they wrote since a commit at the end with autocommit.
-
-A commit that takes longer than `COMMIT_SECONDS` is left: what was written is kept then. In all, an end takes at most
-`GENTLE_SECONDS`, and seconds more where the store hangs, of the 30 s that Kubernetes gives after its SIGTERM.
+(`kernel_thread`): the file system. How a mount ends, for which cause: `ending`.
 """
 
 from __future__ import annotations
@@ -29,25 +14,23 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, NoReturn, TypeVar, cast
+from typing import Any, NoReturn, cast
 
 import trio
 
-from flyteplugins_vol.errors import CommitError, LostWritesError, MountFailedError, UsageError, VolumeError
+from flyteplugins_vol.errors import LostWritesError, MountFailedError, UsageError, VolumeError
 from flyteplugins_vol.model import MountSpec
-from flyteplugins_vol.mount import control, kernel_mounts, logs, memory, workspace_lock
+from flyteplugins_vol.mount import control, ending, kernel_mounts, logs, memory, workspace_lock
 from flyteplugins_vol.mount.commits import Commits
 from flyteplugins_vol.mount.control_server import ControlServer, Listening
+from flyteplugins_vol.mount.ending import End
 from flyteplugins_vol.mount.handshake import Handshake
 from flyteplugins_vol.mount.kernel_thread import KernelThread
 from flyteplugins_vol.mount.protocols import Call, Progress, Session, SessionFactory
 from flyteplugins_vol.mount.refresh import Refreshes
+from flyteplugins_vol.mount.threads import done, in_thread
 from flyteplugins_vol.mount.uploads import Uploader
 from flyteplugins_vol.store.local import follow_umask
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +40,6 @@ SWITCH_INTERVAL = 0.0005
 Beside one busy thread of Python, this makes 2 to 3 times the creates of the default 5 ms; 0.1 ms makes no more.
 """
 
-COMMIT_SECONDS = 17.0
-GENTLE_SECONDS = 20.0  # for that, the flush and a clean unmount
-_HARD_SECONDS = 10.0  # for the rest, which waits for nobody else
 _REPLY_SECONDS = 1.0
 _OFTEN_SECONDS = 15.0
 
@@ -122,18 +102,6 @@ def _tidy(meta_dir: str) -> None:
     tidy_around(meta_dir)
 
 
-@dataclass(frozen=True)
-class Ending:
-    """How a mount is to end."""
-
-    why: str
-    keep: bool = True  # what is not committed stays, for the next mount to resume
-    flush: bool = True  # the kernel's dirty pages are wanted first
-    rest: bool = False  # what was written up to the very end is to be in a version, or else is kept
-    commit: bool = False
-    gentle: bool = True  # wait for what is under way
-
-
 class Daemon:
     """What the main thread does. `run` returns when the mount has ended well, and raises why it did not."""
 
@@ -141,12 +109,6 @@ class Daemon:
         self._spec = spec
         self._client = client
         self._handshake = handshake
-        self._ending: Ending | None = None
-        self._to_end = trio.Event()
-        self._ended = trio.Event()
-        self._gentle = trio.CancelScope()
-        self._outcome: dict[str, Any] = {}
-        self._failure: VolumeError | None = None
         self._uploader: Uploader | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._control_path = control.socket_path(spec.meta_dir, os.getpid())
@@ -154,6 +116,7 @@ class Daemon:
         self._kernel = KernelThread(
             spec, open_session, progress=handshake.progress, staged=self._staged, announce=self._listen
         )
+        self._end = End(spec, self._kernel)
 
     async def run(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -184,7 +147,7 @@ class Daemon:
 
         Here and not by the client, for whom the directory may be another writer's by then.
         """
-        if self._outcome.get("kept") is False:
+        if self._end.leaves_nothing:
             self._kernel.mounted.result().remove()
         else:
             workspace_lock.forget(lock)
@@ -194,15 +157,15 @@ class Daemon:
     async def _mount(self) -> BaseException | None:
         """None when the mount answers, else why it never will. A request to end does not have to wait for it."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_when, self._to_end, nursery.cancel_scope)
-            await _done(self._kernel.mounted)
+            nursery.start_soon(_cancel_when, self._end.begun, nursery.cancel_scope)
+            await done(self._kernel.mounted)
             if self._kernel.mounted.exception() is None:
-                await _in_thread(os.stat, self._spec.mount_path)  # through the kernel and back
+                await in_thread(os.stat, self._spec.mount_path)  # through the kernel and back
             nursery.cancel_scope.cancel()
-        if self._ending is not None:
+        if self._end.ending is not None:
             if not self._kernel.mounted.cancel():
-                await _done(self._kernel.mounted)  # too late: it answers, or has failed
-            return MountFailedError(f"stopped before the volume was mounted: {self._ending.why}")
+                await done(self._kernel.mounted)  # too late: it answers, or has failed
+            return MountFailedError(f"stopped before the volume was mounted: {self._end.ending.why}")
         gc.collect()
         gc.freeze()  # what is loaded by now stays; no later collection need look at it
         return self._kernel.mounted.exception()
@@ -212,21 +175,20 @@ class Daemon:
             self._uploader = Uploader(session.sealer, self._spec.max_uploads)
         self._commits = Commits(self._kernel, session, self._uploader)
         self._refreshes = Refreshes(self._kernel, session, self._spec)
-        if self._ending is not None:  # programs have seen the mount, and what they wrote was answered with success
-            await self._end()
+        if self._end.ending is not None:  # programs have seen the mount, and what they wrote was answered with success
+            await self._end.run(self._commits, self._refreshes)
             return
         self._start_background(nursery)
         nursery.start_soon(memory.give_back_when_quiet, session.let_go)
         nursery.start_soon(_at_times, session.follow_evictions)
         server = self._start_control(nursery)
-        await self._to_end.wait()
-        await self._end()
-        self._ended.set()
+        await self._end.begun.wait()
+        await self._end.run(self._commits, self._refreshes)
         await server.close(_REPLY_SECONDS)
 
     def _start_background(self, nursery: trio.Nursery) -> None:
         nursery.start_soon(self._watch_kernel)
-        nursery.start_soon(_in_thread, _tidy, self._spec.meta_dir)
+        nursery.start_soon(in_thread, _tidy, self._spec.meta_dir)
         if self._uploader is None:
             nursery.start_soon(self._refreshes.run)
             if self._spec.follow:
@@ -295,17 +257,12 @@ class Daemon:
         keep = request.get("keep")
         if not isinstance(keep, bool):
             raise UsageError("an unmount says whether to keep what is not committed: true or false")
-        commit = self._spec.autocommits and keep and request.get("exit") is True
-        rest = not keep and not self._spec.read_only
-        self._end_soon(Ending("unmount was asked for", keep=keep, commit=commit, rest=rest))
-        await self._ended.wait()
-        if self._failure is not None:
-            raise self._failure
-        return self._outcome
+        self._end.begin(ending.on_unmount(self._spec, keep=keep, at_exit=request.get("exit") is True))
+        return await self._end.outcome()
 
     async def _abandon(self, _: Mapping[str, Any], __: Progress) -> dict[str, Any]:
-        self._end_soon(Ending("abandon was asked for", keep=False, flush=False, gentle=False))
-        await self._ended.wait()
+        self._end.begin(ending.on_abandon())
+        await self._end.over.wait()
         return {}
 
     # ------------------------------------------------------------------------------------------ watches
@@ -315,7 +272,7 @@ class Daemon:
             task_status.started()
             async for number in signals:
                 name = signal.Signals(number).name
-                self._end_soon(Ending(f"received {name}", commit=self._spec.autocommits))
+                self._end.begin(ending.on_signal(self._spec, name))
 
     async def _watch_client(self) -> None:
         if self._client is None:
@@ -328,125 +285,18 @@ class Daemon:
             if os.getppid() == self._client:  # else it has gone, and its number may be another's by now
                 await trio.lowlevel.wait_readable(pidfd)
             os.close(pidfd)
-        self._end_soon(Ending(f"the client, process {self._client}, is gone", commit=self._spec.autocommits))
+        self._end.begin(ending.on_client_gone(self._spec, self._client))
 
     async def _watch_kernel(self) -> None:
-        await _done(self._kernel.ended)
-        self._end_soon(Ending("unmounted from outside", flush=False))
-
-    # ---------------------------------------------------------------------------------------------- end
-
-    def _end_soon(self, ending: Ending) -> None:
-        """The first cause decides, but an abandon comes before all others: it must not wait for them."""
-        if self._ending is None or (self._ending.gentle and not ending.gentle):
-            log.info("the mount ends: %s", ending.why)
-            self._ending = ending
-            self._to_end.set()
-        if not ending.gentle:
-            self._gentle.cancel()
-
-    async def _end(self) -> None:
-        assert self._ending is not None
-        until = trio.current_time() + COMMIT_SECONDS  # for the commits of an end with autocommit, all together
-        with self._gentle:
-            with trio.move_on_after(GENTLE_SECONDS) as limit:
-                await self._end_gently(self._ending)
-            if limit.cancelled_caught:
-                log.error("the mount did not end gently within %.0f s and is cut off", GENTLE_SECONDS)
-        with trio.fail_after(_HARD_SECONDS):
-            await _in_thread(self._kernel.stop)
-            await _done(self._kernel.ended)
-            await _in_thread(_give_path_back, self._spec)
-        ending = self._ending
-        if ending.rest and self._kernel.ended.exception() is None:
-            kept = await self._commit_rest(ending)
-            if self._ending is ending:  # nobody has abandoned it meanwhile
-                self._ending = kept
-        elif ending.commit and self._kernel.ended.exception() is None:
-            await self._commit_last(until)
-        self._outcome["kept"] = self._ending.keep
-        with trio.fail_after(_HARD_SECONDS):
-            if self._kernel.ended.exception() is None:
-                await _in_thread(self._kernel.finish, _closing(self._ending))
-
-    async def _end_gently(self, ending: Ending) -> None:
-        with trio.move_on_after(COMMIT_SECONDS) as limit:
-            await self._commits.settle()
-            await self._refreshes.settle()
-            if ending.commit:
-                await self._commits.commit_changes("autocommit at exit")
-        if limit.cancelled_caught:
-            log.error("a commit took longer than %.0f s and is given up: what was written is kept", COMMIT_SECONDS)
-        if self._kernel.ended.done():
-            return
-        try:
-            await _in_thread(_unmount, self._spec)
-        except OSError as error:
-            log.info("in use (%s): the mount is detached", error)
-            self._outcome["busy"] = True
-            if ending.flush:
-                await self._flush()
-
-    async def _commit_rest(self, ending: Ending) -> Ending:
-        """Publish what came after the client's commit. Nobody is answered any more, so nothing comes after this."""
-        self._failure = CommitError(
-            f"what was written after the last commit could not be published within {COMMIT_SECONDS:.0f} s",
-            hint="it is kept: mount the volume again, or `flytevol recover`",
-        )
-        with trio.move_on_after(COMMIT_SECONDS):
-            try:
-                record = await self._commits.commit_rest()
-            except VolumeError as error:
-                self._failure = error
-            except Exception as error:  # of the local disk, say
-                log.exception("the last commit failed")
-                why = f"what was written after the last commit is in no version: {error!r}"
-                self._failure = CommitError(why, hint=self._failure.hint)
-            else:
-                self._failure = None
-                self._outcome["record"] = record
-                return ending
-        log.error("what was written after the last commit is in no version, and kept")
-        return replace(ending, keep=True)
-
-    async def _commit_last(self, until: float) -> None:
-        """What programs wrote while, or after, the commit at the end was made. A failure is logged, and all is kept."""
-        if trio.current_time() >= until:
-            return  # that commit was given up
-        with trio.move_on_at(until) as limit:
-            await self._commits.commit_changes("autocommit at exit", is_last=True)
-        if limit.cancelled_caught:
-            log.error("the last commit took too long and is given up: what was written is kept")
-
-    async def _flush(self) -> None:
-        try:
-            await _in_thread(self._kernel.barrier)
-        except Exception as error:
-            log.error("what programs wrote to open files last is lost: %s", error)
-
-
-def _unmount(spec: MountSpec) -> None:
-    kernel_mounts.unmount(spec.mount_path, claim=spec.claim)
-
-
-def _give_path_back(spec: MountSpec) -> None:
-    """Nothing is mounted there any more: if the client is gone as well, somebody else may have the path."""
-    kernel_mounts.unmount_by_force(spec.mount_path, spec.claim)
-    if spec.claim is not None:
-        os.close(spec.claim)
-
-
-def _closing(ending: Ending) -> Callable[[Session], None]:
-    if ending.gentle:
-        return lambda session: session.close(ending.keep)
-    return lambda session: session.abandon()
+        await done(self._kernel.ended)
+        self._end.begin(ending.on_gone_outside())
 
 
 async def _at_times(action: Callable[[], None]) -> None:
     while True:
         await trio.sleep(_OFTEN_SECONDS)
         try:
-            await _in_thread(action)
+            await in_thread(action)
         except Exception:
             log.exception("%s failed; it is tried again", action.__name__)
 
@@ -456,25 +306,8 @@ async def _cancel_when(event: trio.Event, scope: trio.CancelScope) -> None:
     scope.cancel()
 
 
-async def _in_thread(function: Callable[..., T], *args: Any) -> T:
-    return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True)
-
-
 def _has_succeeded(future: Future[Any]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
-
-
-async def _done(future: Future[Any]) -> None:
-    """Wait for the end of a future that another thread settles."""
-    event = trio.Event()
-    token = trio.lowlevel.current_trio_token()
-
-    def settled(_: Future[Any]) -> None:
-        with suppress(trio.RunFinishedError):
-            token.run_sync_soon(event.set)
-
-    future.add_done_callback(settled)
-    await event.wait()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any
 
 from flyteplugins_vol import errors
 from flyteplugins_vol.model import ROOT_INO, MountSpec
-from flyteplugins_vol.mount import daemon
+from flyteplugins_vol.mount import ending
 from flyteplugins_vol.mount.daemon import main
 from tests.mount.memory_workspace import MemoryWorkspace, Missing
 
@@ -115,7 +115,7 @@ class MemorySession:
         if "fail-log" in options:
             logging.getLogger(__name__).info("a library says: %s", options["fail-log"])
         if "hurry" in options:
-            daemon.COMMIT_SECONDS, daemon.GENTLE_SECONDS = 0.3, 0.6
+            ending.COMMIT_SECONDS, ending.GENTLE_SECONDS = 0.3, 0.6
         if "die" in options:
             os.abort()
         if "fail" in options:
