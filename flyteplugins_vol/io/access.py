@@ -12,6 +12,7 @@ from flyteplugins_vol.forked import Lock
 from flyteplugins_vol.history.checkout import disk_error
 from flyteplugins_vol.history.closer import begin_closer, later
 from flyteplugins_vol.history.unmounted import Unmounted
+from flyteplugins_vol.io import hosts
 from flyteplugins_vol.io.opened import Opened, taken_lock
 from flyteplugins_vol.model import MountSpec
 
@@ -41,8 +42,11 @@ class Access:
     def __deepcopy__(self, memo: Any) -> Access:
         return Access()
 
-    def open(self, owner: object, spec: MountSpec) -> Unmounted:
-        """Open a session instead of the one that there is. Files that are open in one that only reads stay so."""
+    def open(self, owner: Any, spec: MountSpec) -> Unmounted:
+        """Open a session for a volume's files instead of the one that there is; if a task runs, it ends with the task.
+
+        Files that are open in one that only reads stay so.
+        """
         _ALL.add(self)
         if self._opened is not None and self.session is not None and self.writer is None:
             self.session.close_when_unused(self._opened.close)
@@ -61,6 +65,7 @@ class Access:
         self._opened = opened = Opened(self.session, lock, owner)
         begin_closer()
         weakref.finalize(owner, later, opened.close).atexit = False
+        hosts.mounted(owner, self.drop)
         return self.session
 
     @property

@@ -19,10 +19,10 @@ from flyteplugins_vol.history.unmounted import publish_unmounted
 from flyteplugins_vol.io import hosts
 from flyteplugins_vol.io.dual import dual
 from flyteplugins_vol.io.facts import new_id
-from flyteplugins_vol.io.files import WriteFiles
 from flyteplugins_vol.io.mounted import Mountable
 from flyteplugins_vol.io.mounting import MountOptions
 from flyteplugins_vol.io.opened import make_room
+from flyteplugins_vol.io.writing import WriteFiles
 
 if TYPE_CHECKING:
     from flyteplugins_vol.io.payload import Known

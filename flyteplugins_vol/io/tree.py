@@ -97,6 +97,15 @@ class Found:
             raise error_at(errno.ENOENT, self.path)
         return self.node
 
+    def file(self) -> Node:
+        """What is there, if it has content."""
+        node = self.existing()
+        if node.is_dir:
+            raise error_at(errno.EISDIR, self.path)
+        if not node.is_file:
+            raise OSError(errno.EINVAL, "has no content", self.path)
+        return node
+
 
 def as_text(path: PathLike) -> str:
     """A path as text; bytes that are not UTF-8 become surrogates."""

@@ -15,12 +15,12 @@ from flyteplugins_vol.forked import Lock
 from flyteplugins_vol.history.record import Locator, VersionRecord, check_name, load_record, parse_locator
 from flyteplugins_vol.history.refs import read_ref, ref_key
 from flyteplugins_vol.io import hosts
+from flyteplugins_vol.io.access import Access
 from flyteplugins_vol.io.comparing import Comparing
 from flyteplugins_vol.io.copying import Copying
 from flyteplugins_vol.io.dual import dual, dual_class
 from flyteplugins_vol.io.encryption import KeySource, with_secret
 from flyteplugins_vol.io.facts import new_id
-from flyteplugins_vol.io.files import Access, ReadFiles
 from flyteplugins_vol.io.listing import Listing
 from flyteplugins_vol.io.merging import Merging
 from flyteplugins_vol.io.mounted import Mountable, MountedVolume
@@ -29,6 +29,7 @@ from flyteplugins_vol.io.naming import find_volume
 from flyteplugins_vol.io.past import Past
 from flyteplugins_vol.io.payload import Known, payload_of, payload_of_version, pickled_writer, unpickled
 from flyteplugins_vol.io.publishing import Publishing
+from flyteplugins_vol.io.reading import ReadFiles
 from flyteplugins_vol.io.recovery import Recoverable, recoverable
 from flyteplugins_vol.io.restoring import Restoring
 from flyteplugins_vol.io.tagging import Tagging

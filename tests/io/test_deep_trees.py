@@ -11,7 +11,7 @@ import pytest
 
 from flyteplugins_vol.fs import VolumeFileSystem
 from flyteplugins_vol.io import RWVolume
-from flyteplugins_vol.io.files import WriteFiles
+from flyteplugins_vol.io.writing import WriteFiles
 from flyteplugins_vol.model import ROOT_INO, Caller
 from tests.io.conftest import World
 
