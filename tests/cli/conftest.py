@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,8 +119,15 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     made.end()
 
 
-def wait_for(condition: Any, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
+@pytest.fixture
+def data(cli: Cli) -> str:
+    """A volume of this name with some files; its locator."""
+    return cli.volume("data", {"a": b"aa\n", "dir/b": b"b" * 2000, "dir/sub/c": b"c"})
+
+
+@pytest.fixture
+def three_versions(cli: Cli) -> None:
+    """A volume ``data`` without ``dir`` in its second version, and with another content of ``a`` in its third."""
+    cli.volume("data", {"a": b"aa", "dir/b": b"b" * 2000, "z\n": b"z"})
+    cli("rm", "data", "dir", "-r")
+    cli("put", "data", "-", "/a", "--force", stdin=b"another")

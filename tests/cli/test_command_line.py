@@ -17,7 +17,8 @@ from flyteplugins_vol.cli import main as main_module
 from flyteplugins_vol.cli.errors import _TYPED, failure_of
 from flyteplugins_vol.cli.main import COMMANDS
 from flyteplugins_vol.cli.main import cli as group
-from tests.cli.conftest import COMMAND, Cli, wait_for
+from tests.cli.conftest import COMMAND, Cli
+from tests.waiting import wait_for
 
 
 @pytest.mark.parametrize("name", COMMANDS)

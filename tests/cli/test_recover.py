@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Cli, wait_for
+from tests.cli.conftest import Cli
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.fuse
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.conftest import Cli, wait_for
-from tests.cli.test_mounts import mounted, stop
+from tests.cli.conftest import Cli
+from tests.cli.running import mounted, stop
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.fuse
 
