@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
 import shutil
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +16,8 @@ import pytest
 
 from flyteplugins_vol.io import ROVolume, RWVolume, Volume
 from tests.io.two_mounts import Pair
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass
@@ -71,3 +77,41 @@ def no_open_files() -> Iterator[None]:
 @pytest.fixture
 def pair(no_open_files: None, world: World) -> Pair:
     return Pair(world)
+
+
+@pytest.fixture(params=["unmounted", pytest.param("mounted", marks=pytest.mark.fuse)])
+def volume(request: pytest.FixtureRequest, world: World) -> Iterator[RWVolume]:
+    """A volume to write to: in this process, or through a mount."""
+    volume = world.new("files")
+    if request.param == "mounted":
+        volume.mount.sync(world.path("mnt"))
+    yield volume
+    volume.abandon.sync()
+
+
+def names(volume: Volume, path: str = "/", **options) -> list[str]:
+    """Paths of what is in a directory."""
+    return [info.path for info in volume.ls.sync(path, **options)]
+
+
+def committed(world: World, *messages: str) -> RWVolume:
+    """A volume with a version for each message."""
+    volume = world.new()
+    for message in messages:
+        commit(volume, message)
+    return volume
+
+
+def commit(volume: RWVolume, message: str) -> None:
+    """Publish a version, which has its message in a file as well."""
+    volume.write_bytes.sync("a", message.encode())
+    volume.commit.sync(message)
+
+
+def run_elsewhere(system: str, world: World, code: str) -> None:
+    """Run code, which finds the store's URL as ``STORE``, as on another system: see `elsewhere`."""
+    head = f"from tests.io.elsewhere import pretend\npretend({system!r})\nSTORE = {world.store!r}\n"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FLYTE_VOL_STORE": world.store}
+    command = [sys.executable, "-W", "error", "-c", head + textwrap.dedent(code)]
+    done = subprocess.run(command, env=environment, cwd=world.root, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr

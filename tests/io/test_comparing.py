@@ -9,8 +9,7 @@ import pytest
 
 from flyteplugins_vol.errors import HandleClosedError, LocatorError, NothingCommittedError, VersionNotFoundError
 from flyteplugins_vol.io import Difference, FileState, ROVolume, RWVolume, Volume
-from tests.io.conftest import World
-from tests.io.test_elsewhere import run
+from tests.io.conftest import World, run_elsewhere
 
 
 @pytest.fixture
@@ -107,4 +106,4 @@ def test_on_other_systems(world: World, system: str) -> None:
             assert [(one.path, one.change) for one in found] == [("/a", "changed")]
         assert len(Volume.list.sync(STORE)) == 1
     """
-    run(system, world, code)
+    run_elsewhere(system, world, code)

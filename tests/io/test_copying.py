@@ -17,8 +17,7 @@ from flyteplugins_vol.errors import (
     UsageError,
 )
 from flyteplugins_vol.io import Copied, ROVolume, StoreOptions, Volume
-from tests.io.conftest import World
-from tests.io.test_past import commit, committed
+from tests.io.conftest import World, commit, committed
 
 if TYPE_CHECKING:
     from tests.servers import S3Server

@@ -2,25 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
-
 import pytest
 
-from tests.io.conftest import World
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(system: str, world: World, code: str) -> None:
-    head = f"from tests.io.elsewhere import pretend\npretend({system!r})\nSTORE = {world.store!r}\n"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "FLYTE_VOL_STORE": world.store}
-    command = [sys.executable, "-W", "error", "-c", head + textwrap.dedent(code)]
-    done = subprocess.run(command, env=environment, cwd=world.root, capture_output=True, text=True, timeout=100)
-    assert done.returncode == 0, done.stdout + done.stderr
+from tests.io.conftest import World, run_elsewhere
 
 
 @pytest.mark.parametrize("system", ["macos", "windows"])
@@ -56,7 +40,7 @@ def test_files_and_fsspec(world: World, system: str) -> None:
         fs.pipe_file("/new", b"new")
         assert Volume.from_name.sync("anywhere", STORE).read_bytes.sync("new") == b"new"
     """
-    run(system, world, code)
+    run_elsewhere(system, world, code)
 
 
 @pytest.mark.slow
@@ -108,4 +92,4 @@ def test_commands(world: World, system: str) -> None:
         for command in COMMANDS:
             assert run([command, "--help"]) == 0
     """
-    run(system, world, code)
+    run_elsewhere(system, world, code)

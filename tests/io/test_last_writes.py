@@ -15,7 +15,7 @@ from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.io import RWVolume, Volume
 from flyteplugins_vol.mount.live import live_mounts
 from tests.io.conftest import World
-from tests.io.test_recovery import wait_for
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.fuse
 

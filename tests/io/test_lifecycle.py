@@ -13,7 +13,8 @@ import pytest
 from flyteplugins_vol.errors import HandleClosedError, NotMountedError, UsageError
 from flyteplugins_vol.io import ROVolume, RWVolume, Volume
 from tests.io.conftest import World
-from tests.io.test_recovery import left_by_a_kill
+from tests.io.killed import left_by_a_kill
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.fuse
 
@@ -361,15 +362,6 @@ def test_extended_attributes_when_asked_for(world: World) -> None:
     path = world.keep(version).mount.sync(xattr=True)
     assert os.listxattr(path / "a") == ["user.color"]
     assert os.getxattr(path / "a", "user.color") == b"blue"
-
-
-def wait_for(condition, seconds: float = 30) -> None:
-    import time
-
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def test_a_mount_says_which_version_it_shows(world: World) -> None:

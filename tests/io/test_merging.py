@@ -19,8 +19,7 @@ from flyteplugins_vol.errors import (
 )
 from flyteplugins_vol.io import MergeConflict, ROVolume, RWVolume, Volume
 from flyteplugins_vol.model import AttrChange, Caller
-from tests.io.conftest import World
-from tests.io.test_elsewhere import run
+from tests.io.conftest import World, run_elsewhere
 
 ROOT = Caller(0, 0)
 
@@ -403,4 +402,4 @@ def test_on_other_systems(world: World, system: str) -> None:
         merged = Volume.merge.sync(base, *forks).finalize.sync()
         assert merged.read_bytes.sync("a") + merged.read_bytes.sync("b") == b"ab"
     """
-    run(system, world, code)
+    run_elsewhere(system, world, code)

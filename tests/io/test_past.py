@@ -8,20 +8,8 @@ import pickle
 import pytest
 
 from flyteplugins_vol.errors import RecordDamagedError, VersionNotFoundError
-from flyteplugins_vol.io import RWVolume, Volume
-from tests.io.conftest import World
-
-
-def committed(world: World, *messages: str) -> RWVolume:
-    volume = world.new()
-    for message in messages:
-        commit(volume, message)
-    return volume
-
-
-def commit(volume: RWVolume, message: str) -> None:
-    volume.write_bytes.sync("a", message.encode())
-    volume.commit.sync(message)
+from flyteplugins_vol.io import Volume
+from tests.io.conftest import World, commit, committed
 
 
 def test_log_is_the_newest_first(world: World) -> None:

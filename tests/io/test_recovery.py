@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,41 +19,10 @@ from flyteplugins_vol.io.mounting import workspace_of
 from flyteplugins_vol.io.recovery import Recoverable
 from flyteplugins_vol.mount.workspace_lock import looking_at
 from tests.io.conftest import World
+from tests.io.killed import kill, left_by_a_kill, written
+from tests.waiting import wait_for
 
 fuse = pytest.mark.fuse
-
-
-def kill(volume: RWVolume) -> None:
-    """The daemon dies as it stands; its mount goes with it."""
-    os.kill(volume.status()["pid"], signal.SIGKILL)
-    wait_for(lambda: volume.mount_path is None)
-    assert volume._mounting is not None
-    volume._mounting.forget()  # programs saw errors there until now, and no empty directory
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.01)
-
-
-def written(path: Path, text: str) -> None:
-    with path.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def left_by_a_kill(world: World, name: str = "line") -> RWVolume:
-    """A volume with one version, and a workspace with more than that."""
-    volume = world.new(name)
-    data = volume.mount.sync(world.path("mnt"))
-    written(data / "a", "1")
-    volume.commit.sync("one")
-    written(data / "b", "2")
-    kill(volume)
-    return volume
 
 
 def the_one() -> Recoverable:

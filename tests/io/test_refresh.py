@@ -10,7 +10,8 @@ import subprocess
 
 import pytest
 
-from tests.io.two_mounts import Pair, tree, wait_for
+from tests.io.two_mounts import Pair, tree
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.fuse
 

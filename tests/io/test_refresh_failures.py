@@ -24,8 +24,9 @@ from flyteplugins_vol.errors import (
     WritableMountError,
 )
 from flyteplugins_vol.mount import kernel_mounts
-from tests.io.two_mounts import Pair, is_over, wait_for
+from tests.io.two_mounts import Pair, is_over
 from tests.mount.conftest import DRIVERS
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.fuse
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from flyteplugins_vol.errors import UsageError
-from tests.io.two_mounts import Pair, wait_for
+from tests.io.two_mounts import Pair
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.fuse
 

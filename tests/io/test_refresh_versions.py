@@ -15,7 +15,8 @@ import pytest
 
 from flyteplugins_vol.errors import RefMovedError
 from flyteplugins_vol.io import Volume
-from tests.io.two_mounts import Pair, tree, wait_for
+from tests.io.two_mounts import Pair, tree
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.fuse
 

@@ -21,8 +21,7 @@ from flyteplugins_vol.errors import (
 )
 from flyteplugins_vol.io import Restored, ROVolume, RWVolume, Volume
 from flyteplugins_vol.io.tree import FileTree
-from tests.io.conftest import World
-from tests.io.test_elsewhere import run
+from tests.io.conftest import World, run_elsewhere
 from tests.servers import S3Server
 
 SECRET = "a secret of the tests"
@@ -251,7 +250,7 @@ def test_on_other_systems(world: World, system: str) -> None:
         volume.restore.sync("a", first, overwrite=True)
         assert volume.commit.sync().read_bytes.sync("a") == b"1"
     """
-    run(system, world, code)
+    run_elsewhere(system, world, code)
 
 
 # ------------------------------------------------------------------------------------------------- all that it has

@@ -8,8 +8,7 @@ import pytest
 
 from flyteplugins_vol.errors import NothingCommittedError, TagExistsError, UsageError, VersionNotFoundError
 from flyteplugins_vol.io import Retention
-from tests.io.conftest import World
-from tests.io.test_past import commit, committed
+from tests.io.conftest import World, commit, committed
 
 
 def test_tags_of_a_volume(world: World) -> None:

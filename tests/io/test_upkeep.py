@@ -9,8 +9,7 @@ import pytest
 
 from flyteplugins_vol.errors import NothingCommittedError, UsageError
 from flyteplugins_vol.io import Retention, RWVolume, Volume
-from tests.io.conftest import World
-from tests.io.test_elsewhere import run
+from tests.io.conftest import World, run_elsewhere
 
 
 def three_versions(world: World) -> RWVolume:
@@ -93,4 +92,4 @@ def test_on_other_systems(world: World, system: str) -> None:
         assert len(volume.prune.sync(Retention(last=1)).removed) == 2
         assert Volume.gc.sync(STORE).versions == 1
     """
-    run(system, world, code)
+    run_elsewhere(system, world, code)

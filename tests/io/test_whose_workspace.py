@@ -11,7 +11,8 @@ import pytest
 from flyteplugins_vol.io import RWVolume, Volume
 from flyteplugins_vol.mount.live import LiveMount, live_mounts
 from tests.io.conftest import World
-from tests.io.test_recovery import kill, left_by_a_kill, wait_for, written
+from tests.io.killed import kill, left_by_a_kill, written
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.fuse
 
