@@ -15,11 +15,14 @@ import pytest
 from flyteplugins_vol.config import DRIVER_VARIABLE
 from flyteplugins_vol.errors import VolumeError
 from flyteplugins_vol.model import MountSpec
+from flyteplugins_vol.mount import kernel_mounts
 from flyteplugins_vol.mount.client import MountClient
 
 DRIVERS = ("wire", "pyfuse3") if find_spec("pyfuse3") else ("wire",)
 
 MEMORY_DAEMON = "tests.mount.memory_daemon"
+
+REPOSITORY = Path(__file__).parents[2]
 
 Mount = Callable[..., MountClient]
 
@@ -71,3 +74,20 @@ def committed(client: MountClient, number: int = 1) -> dict[str, Any]:
 def closed(client: MountClient) -> str:
     """How the session of an ended mount was closed."""
     return Path(client.spec.meta_dir, "closed").read_text()
+
+
+def is_mounted(client: MountClient) -> bool:
+    return kernel_mounts.mount_at(str(client.mount_path)) is not None
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def assert_gone(client: MountClient, pid: int) -> None:
+    assert not is_running(pid)
+    assert not is_mounted(client)
+    assert not client.mount_path.exists()

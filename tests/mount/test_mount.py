@@ -238,7 +238,7 @@ def test_a_read_only_mount_refuses_changes(mount: Mount) -> None:
 # --- requests that wait --------------------------------------------------------------------------------------------
 
 
-def wait_for(client: MountClient, verb: str, count: int) -> None:
+def wait_for_requests(client: MountClient, verb: str, count: int) -> None:
     while requests(client).get(verb, 0) < count:
         threading.Event().wait(0.01)
 
@@ -259,7 +259,7 @@ def test_reads_that_wait_for_the_store_hold_nobody_up(client: MountClient, root:
     with ThreadPoolExecutor(many) as pool:
         answers = [pool.submit(read, number) for number in range(many)]
         try:
-            wait_for(client, "read", many)
+            wait_for_requests(client, "read", many)
             (root / "fast").write_bytes(b"fast")
             assert (root / "fast").read_bytes() == b"fast"
             assert not any(answer.done() for answer in answers)
@@ -288,7 +288,7 @@ def test_abandon_frees_a_program_that_waits(client: MountClient, root: Path) -> 
     fd = os.open(root / "slow", os.O_RDONLY | os.O_DIRECT)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(os.pread, fd, 4096, 0)
-        wait_for(client, "read", 1)
+        wait_for_requests(client, "read", 1)
         client.abandon()
         with pytest.raises(OSError) as raised:
             answer.result(30)
@@ -332,7 +332,7 @@ def test_the_requests_of_a_small_file(warm: MountClient, root: Path, driver: str
         os.write(fd, b"x" * 1024)
         os.close(fd)
     if driver == "pyfuse3":  # RELEASE is sent when the file is closed, and nobody waits for it
-        wait_for(warm, "release", before["release"] + 100)
+        wait_for_requests(warm, "release", before["release"] + 100)
     made = ("mknod",) if driver == "wire" else ("create", "release")
     assert counted(warm, before) == dict.fromkeys(("lookup", *made, "write", "setattr"), 100)
 
@@ -348,7 +348,7 @@ def test_the_requests_of_reading_a_file_again(warm: MountClient, root: Path, dri
     if driver == "wire":
         assert counted(warm, before) == {}
         return
-    wait_for(warm, "release", before["release"] + 100)
+    wait_for_requests(warm, "release", before["release"] + 100)
     assert counted(warm, before) == {"open": 100, "release": 100}
 
 

@@ -13,6 +13,7 @@ import pytest
 from flyteplugins_vol.errors import MountPathError
 from flyteplugins_vol.mount import kernel_mounts
 from flyteplugins_vol.mount.mount_paths import Claim, claim
+from tests.mount.conftest import REPOSITORY
 
 
 @pytest.fixture
@@ -134,7 +135,7 @@ def test_claiming_and_releasing_at_once_never_gives_one_path_twice(tmp_path: Pat
 def test_a_claim_of_a_process_that_was_killed_is_free(tmp_path: Path) -> None:
     script = f"""
 import os, sys
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+sys.path.insert(0, {str(REPOSITORY)!r})
 from flyteplugins_vol.mount.mount_paths import claim
 claim({str(tmp_path / "a")!r}, volume_name="data", home="/")
 os.kill(os.getpid(), 9)
@@ -147,7 +148,7 @@ os.kill(os.getpid(), 9)
 def test_a_path_that_this_user_may_not_write(tmp_path: Path) -> None:
     script = f"""
 import os, sys
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+sys.path.insert(0, {str(REPOSITORY)!r})
 from flyteplugins_vol.errors import MountPathError
 from flyteplugins_vol.mount.mount_paths import claim
 os.setresuid(1000, 1000, 1000)

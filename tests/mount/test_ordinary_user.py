@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.conftest import MEMORY_DAEMON
+from tests.mount.conftest import MEMORY_DAEMON, REPOSITORY
 
 pytestmark = [
     pytest.mark.fuse,
@@ -20,8 +20,6 @@ pytestmark = [
 ]
 
 USER = 1000
-REPOSITORY = Path(__file__).parents[2]
-
 BEGIN = f"""
 import os, sys
 sys.path.insert(0, {str(REPOSITORY)!r})

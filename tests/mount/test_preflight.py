@@ -12,6 +12,7 @@ import pytest
 from flyteplugins_vol.errors import FuseMissingError, FusermountError, LocalDirectoryError, MountPathError
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount import preflight
+from tests.mount.conftest import REPOSITORY
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 
@@ -98,7 +99,7 @@ def test_an_unwritable_directory_of_an_ordinary_user(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     script = f"""
 import os, sys
-sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+sys.path.insert(0, {str(REPOSITORY)!r})
 from flyteplugins_vol.errors import LocalDirectoryError
 from flyteplugins_vol.mount import preflight
 os.setresuid(1000, 1000, 1000)

@@ -15,7 +15,7 @@ from flyteplugins_vol.errors import VolumeBusyError
 from flyteplugins_vol.history.local import WorkspaceDirectory
 from flyteplugins_vol.model import MountSpec
 from flyteplugins_vol.mount import client, workspace_lock
-from tests.mount.test_client import REPOSITORY
+from tests.mount.conftest import REPOSITORY
 
 
 def test_who_opened_a_lock_that_was_then_removed_holds_the_one_that_is_there(
