@@ -21,6 +21,7 @@ from textual.pilot import Pilot
 from flyteplugins_vol.explore.app import ExplorerApp
 from flyteplugins_vol.explore.screens.browse import BrowseScreen
 from flyteplugins_vol.explore.sources import Choice, Shown, resolve
+from flyteplugins_vol.explore.versions import Versions
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.model import ROOT_INO, AttrChange
 from flyteplugins_vol.store.base import ObjectStore
@@ -222,3 +223,11 @@ def still(text: str) -> str:
         if (at := line.find("file://")) >= 0:  # a locator, wrapped over some lines
             lines[number : number + 4] = [line[:at].rstrip() for line in lines[number : number + 4]]
     return "\n".join(lines)
+
+
+def index_of(world: World, record: VersionRecord) -> str:
+    versions = Versions(world.url)
+    try:
+        return versions.index(record)
+    finally:
+        versions.close()

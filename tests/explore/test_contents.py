@@ -15,8 +15,7 @@ from flyteplugins_vol.explore.contents import StoreContents
 from flyteplugins_vol.explore.export import ExportStopped, export
 from flyteplugins_vol.explore.queries import Entry, IndexReader
 from flyteplugins_vol.store.counting import Counting
-from tests.explore.conftest import World, put
-from tests.explore.test_queries import index_of
+from tests.explore.conftest import World, index_of, put
 
 BIG = os.urandom(9 << 20)
 

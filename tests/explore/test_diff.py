@@ -12,8 +12,7 @@ from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.index.difference import Change, Kind
 from flyteplugins_vol.model import ROOT_INO, AttrChange
 from tests.driven import ME, Driven
-from tests.explore.conftest import ODD_NAME, Cats, World, put
-from tests.explore.test_queries import index_of
+from tests.explore.conftest import ODD_NAME, Cats, World, index_of, put
 
 
 async def changes(world: World, older: VersionRecord, newer: VersionRecord) -> list[Change]:

@@ -11,18 +11,8 @@ import pytest
 from flyteplugins_vol.errors import IndexDamagedError, NewerFormatError, UsageError
 from flyteplugins_vol.explore.connection import InterruptedQueryError
 from flyteplugins_vol.explore.queries import PAGE, IndexReader, Sort
-from flyteplugins_vol.explore.versions import Versions
-from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.model import ROOT_INO
-from tests.explore.conftest import ODD_NAME, Cats, World, put
-
-
-def index_of(world: World, record: VersionRecord) -> str:
-    versions = Versions(world.url)
-    try:
-        return versions.index(record)
-    finally:
-        versions.close()
+from tests.explore.conftest import ODD_NAME, Cats, World, index_of, put
 
 
 @pytest.fixture

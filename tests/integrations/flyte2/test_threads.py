@@ -11,6 +11,7 @@ import pytest
 from flyteplugins_vol.errors import MountFailedError, VersionNotFoundError
 from flyteplugins_vol.io import RWVolume, Volume
 from tests.conftest import fuse_mounts
+from tests.integrations.beyond_tasks import KEPT, LATE, Late
 from tests.integrations.conftest import sessions_in, versions_in
 
 pytestmark = [pytest.mark.fuse, pytest.mark.filterwarnings("default")]
@@ -23,9 +24,9 @@ Run = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def nothing_kept(scratch: Path) -> Iterator[None]:
     yield
-    threads.KEPT.clear()
+    KEPT.clear()
     threads.MEANWHILE.clear()
-    threads.LATE.clear()
+    LATE.clear()
 
 
 def test_the_store_is_the_tasks(run: Run) -> None:
@@ -70,7 +71,7 @@ def test_a_reader_leaves_nothing(run: Run, scratch: Path) -> None:
 def test_what_was_written_without_a_mount_stays_with_its_handle(run: Run, scratch: Path) -> None:
     with pytest.raises(Exception, match="as users do"):
         run(threads.raises_unmounted)
-    (vol,) = threads.KEPT
+    (vol,) = KEPT
     assert vol.read_bytes.sync("file") == b"text"
     vol.abandon.sync()
     assert sessions_in(scratch) == []
@@ -106,8 +107,8 @@ def test_a_thread_older_than_the_task_is_not_of_it(run: Run, scratch: Path) -> N
 @pytest.mark.parametrize("writable", [False, True])
 def test_a_mount_that_comes_when_its_task_has_failed(run: Run, scratch: Path, writable: bool) -> None:
     base = None if writable else Volume.new("base").finalize.sync()
-    late = threads.Late()
-    threads.LATE[:] = [late]
+    late = Late()
+    LATE[:] = [late]
     with pytest.raises(Exception, match="as users do"):
         run(threads.ends_too_early, base, fail=True)
     refusal = late.end()
@@ -121,8 +122,8 @@ def test_a_mount_that_comes_when_its_task_has_failed(run: Run, scratch: Path, wr
 def test_a_mount_that_comes_when_its_task_has_returned(run: Run, scratch: Path, writable: bool) -> None:
     """It may be a result that is being converted: it goes with its handle, as `scratch` waits for."""
     base = None if writable else Volume.new("base").finalize.sync()
-    late = threads.Late()
-    threads.LATE[:] = [late]
+    late = Late()
+    LATE[:] = [late]
     run(threads.ends_too_early, base, fail=False)
     assert isinstance(late.end(), Path)
 

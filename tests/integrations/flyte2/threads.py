@@ -3,38 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Optional, TypeVar
+from typing import Optional
 
 import flyte
 
 from flyteplugins_vol.io import ROVolume, RWVolume, Volume
+from tests.integrations.beyond_tasks import KEPT, LATE, filled, in_a_thread
 
 env = flyte.TaskEnvironment(name="threads")
 
-T = TypeVar("T")
-
-KEPT: list[Volume] = []
-"""Handles that somebody holds beyond the task."""
-
 MEANWHILE: list[Callable[[], None]] = []
 """What a task lets happen in the middle of it."""
-
-
-def in_a_thread(function: Callable[[], T]) -> T:
-    """A new one, unlike that of ``loop.run_in_executor``."""
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(function).result()
-
-
-def filled(name: str, **options: float) -> RWVolume:
-    vol = Volume.new(name)
-    KEPT.append(vol)
-    (vol.mount.sync(**options) / "file").write_text(name)
-    return vol
 
 
 @env.task
@@ -44,12 +25,12 @@ def stores() -> list[str]:
 
 @env.task
 def returns() -> RWVolume:
-    return in_a_thread(lambda: filled("threads"))
+    return in_a_thread(filled)
 
 
 @env.task
 def commits() -> ROVolume:
-    return in_a_thread(lambda: filled("threads").finalize.sync())
+    return in_a_thread(lambda: filled().finalize.sync())
 
 
 @env.task
@@ -68,7 +49,7 @@ def awaits() -> RWVolume:
 @env.task
 def raises() -> None:
     """Without inputs and outputs: the SDK converts nothing before the task runs."""
-    vol = in_a_thread(lambda: filled("threads", autocommit=3600.0))
+    vol = in_a_thread(lambda: filled(autocommit=3600.0))
     raise RuntimeError(f"as users do with {vol.store}")
 
 
@@ -101,7 +82,7 @@ async def parent() -> RWVolume:
 
 @env.task
 async def child() -> RWVolume:
-    return in_a_thread(lambda: filled("threads"))
+    return in_a_thread(filled)
 
 
 @env.task
@@ -115,7 +96,7 @@ async def parent_of_a_failure() -> str:
 
 @env.task
 async def fails() -> None:
-    in_a_thread(lambda: filled("threads"))
+    in_a_thread(filled)
     raise RuntimeError("as users do")
 
 
@@ -126,39 +107,10 @@ def fails_meanwhile() -> None:
     raise RuntimeError("as users do")
 
 
-class Late:
-    """A thread of a task's that mounts its volume when the task is over."""
-
-    def __init__(self) -> None:
-        self._begin = threading.Event()
-        self.outcome: Any = None
-        self._thread = threading.Thread()
-
-    def begin(self, vol: Volume) -> None:
-        """In the task."""
-        self._thread = threading.Thread(target=contextvars.copy_context().run, args=(self._run, vol))
-        self._thread.start()
-
-    def _run(self, vol: Volume) -> None:
-        self._begin.wait()
-        try:
-            self.outcome = vol.mount.sync()
-        except Exception as error:
-            self.outcome = error
-
-    def end(self) -> Any:
-        """When the task is over: what `mount` said."""
-        self._begin.set()
-        self._thread.join()
-        return self.outcome
-
-
-LATE: list[Late] = []
-
-
 @env.task
 def ends_too_early(vol: Optional[ROVolume], fail: bool) -> None:
-    LATE[0].begin(vol if vol is not None else Volume.new("late"))
+    mounted = vol if vol is not None else Volume.new("late")
+    LATE[0].begin(mounted.mount.sync)
     if fail:
         raise RuntimeError("as users do")
 

@@ -11,6 +11,7 @@ import pytest
 from flyteplugins_vol.errors import MountFailedError, VersionNotFoundError
 from flyteplugins_vol.io import RWVolume, Volume
 from tests.conftest import fuse_mounts
+from tests.integrations.beyond_tasks import KEPT, LATE, Late
 from tests.integrations.conftest import versions_in
 
 pytest.importorskip("flytekit", reason="needs the extra flytekit, which is for Python below 3.13")
@@ -22,8 +23,8 @@ threads: Any = pytest.importorskip("tests.integrations.flytekit1.threads")
 @pytest.fixture(autouse=True)
 def nothing_kept(scratch: Path) -> Iterator[None]:
     yield
-    threads.KEPT.clear()
-    threads.LATE.clear()
+    KEPT.clear()
+    LATE.clear()
 
 
 def test_what_a_thread_mounts_may_be_returned() -> None:
@@ -56,8 +57,8 @@ def test_so_does_one_that_forgets_them(scratch: Path, caplog: pytest.LogCaptureF
 @pytest.mark.logs_warnings
 @pytest.mark.parametrize("fail", [False, True])
 def test_a_mount_that_comes_when_its_task_is_over(scratch: Path, caplog: pytest.LogCaptureFixture, fail: bool) -> None:
-    late = threads.Late()
-    threads.LATE[:] = [late]
+    late = Late()
+    LATE[:] = [late]
     if fail:
         with pytest.raises(RuntimeError, match="as users do"):
             threads.ends_too_early(fail=True)
