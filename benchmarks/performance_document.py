@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from volume_bench import document
+from volume_bench.columns import FAST, PASSED
 from volume_bench.curve import from_json
 from volume_bench.results import Report, load
 
@@ -80,7 +81,8 @@ def render(results: Path, page: Path) -> None:
     }
     if (files := reports.get("files")) is not None:
         parts["files"] = document.files_table(files) + "\n\n![Shares of the local disk](images/performance-files.svg)"
-        parts["fast"] = document.fast_table(files)
+        parts["fast"] = document.mode_table(files, FAST)
+        parts["passed"] = document.mode_table(files, PASSED)
         parts["memory"] = document.memory_line(files)
         (images / "performance-files.svg").write_text(document.files_plot(files))
     if reports:

@@ -26,7 +26,14 @@ from volume_bench.report import as_cpu_table, as_table
 from volume_bench.results import Report
 from volume_bench.runner import run_cases
 from volume_bench.servers import SERVERS, Meter, s3_server
-from volume_bench.targets import FastVolumeTarget, LocalTarget, Subject, VolumeTarget, scratch_directory
+from volume_bench.targets import (
+    FastVolumeTarget,
+    LocalTarget,
+    PassedVolumeTarget,
+    Subject,
+    VolumeTarget,
+    scratch_directory,
+)
 
 WORK = Path(__file__).parents[1] / ".bench"
 
@@ -84,6 +91,7 @@ def subjects_of(args: argparse.Namespace, scratch: Path, meter: Meter | None) ->
     yield volume
     if not args.store_cases:
         yield FastVolumeTarget(scratch / "fast", volume)
+        yield PassedVolumeTarget(scratch / "passed", volume)
     yield DirectTarget(volume)
     for metadata in args.peer_meta or METADATA if args.peer else ():
         peer = JuiceFSTarget(scratch / metadata, args.peer, metadata, meter)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from volume_bench.columns import FAST, PASSED, VOLUME
 from volume_bench.cpu import CpuClock, CpuTime
 from volume_bench.measure import Traffic
 
@@ -48,8 +49,13 @@ class Metric:
     unit: str
     goal: Goal = Goal()
     fast_goal: Goal | None = None  # of the volume in high-throughput mode; None: it is not measured there
+    passed_goal: Goal | None = None  # the same, mounted with passthrough
     beside_peer: bool = True  # False: a peer does this work at another time, so that the two do not compare
     brief: str = ""  # the title away from its table, where "the same again" says nothing
+
+    def goal_in(self, mode: str) -> Goal | None:
+        """Of the volume in this mode, by its name among the columns; None: it is not measured there."""
+        return {VOLUME: self.goal, FAST: self.fast_goal, PASSED: self.passed_goal}.get(mode)
 
     @property
     def less_is_better(self) -> bool:
@@ -91,11 +97,6 @@ class Case:
 
     def matches(self, name: str) -> bool:
         return name == self.name or name in self.metrics
-
-    @property
-    def fast(self) -> bool:
-        """Whether the volume in high-throughput mode runs it."""
-        return any(metric.fast_goal is not None for metric in self.metrics.values())
 
 
 CASES: list[Case] = []

@@ -40,9 +40,13 @@ def _get_large(direct: DirectTarget, scale: Scale) -> Samples:
 
 
 @case({
-    "write-seq": Metric("Sequential write, 1 MiB at a time", "MB/s", Goal(local=0.5, peer=2)),
-    "commit-large": Metric("Commit of {bytes} right after writing it", "MB/s", Goal(store=0.9), beside_peer=False),
-    "write-saved": Metric("Write {bytes} and commit", "MB/s"),
+    "write-seq": Metric(
+        "Sequential write, 1 MiB at a time", "MB/s", Goal(local=0.5, peer=2), passed_goal=Goal(local=0.8, peer=3)
+    ),
+    "commit-large": Metric(
+        "Commit of {bytes} right after writing it", "MB/s", Goal(store=0.9), passed_goal=Goal(), beside_peer=False
+    ),
+    "write-saved": Metric("Write {bytes} and commit", "MB/s", passed_goal=Goal()),
 }, store=True, direct=_put_large)  # fmt: skip
 def large_file(target: Target, scale: Scale) -> Samples:
     writing, saving = CpuClock(), CpuClock()
@@ -62,7 +66,7 @@ def large_file(target: Target, scale: Scale) -> Samples:
 
 @case({
     "create": Metric(
-        "Create {files:,} files of 1 KB", "files/s", Goal(local=0.5, peer=10), Goal(local=0.7, default=1.5)
+        "Create {files:,} files of 1 KB", "files/s", Goal(local=0.5, peer=10), Goal(local=0.7, default=1.5), Goal()
     ),
     "commit-small": Metric(
         "Commit of {files:,} new files of 1 KB", "s", Goal(most=1.0, trips=5, puts=6), beside_peer=False
@@ -95,7 +99,13 @@ def small_files(target: Target, scale: Scale) -> Samples:
     }
 
 
-@case({"write-rand": Metric("Random 4 KB writes in a file of {bytes}", "writes/s", Goal(local=0.3, peer=10))})
+@case(
+    {
+        "write-rand": Metric(
+            "Random 4 KB writes in a file of {bytes}", "writes/s", Goal(local=0.3, peer=10), passed_goal=Goal()
+        )
+    }
+)
 def random_writes(target: Target, scale: Scale) -> Samples:
     state = target.prepared("large", lambda path: write_large(path / "large", scale.bytes))
     target.forget()

@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from volume_bench.columns import FAST, LOCAL, PASSED, VOLUME
 from volume_bench.curve import Curve
 from volume_bench.goals import OBSTORE, Row
 from volume_bench.peer import PEER
 from volume_bench.plots import Dots, dot_plot, growth_plot
 from volume_bench.report import CPU_HEADINGS, NOTHING, cpu_cells, measured, requests, times, value
 from volume_bench.results import Report
-from volume_bench.targets import FAST, LOCAL, VOLUME
 
 # what the tables of the store are about; that of files has all that the local disk does, but for commits
 STORE_METRICS = (
@@ -55,16 +55,16 @@ def files_table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def fast_table(report: Report) -> str:
-    """The volume in high-throughput mode, beside its default."""
-    head = ["", "default", FAST, "of default", "of local", "goals"]
+def mode_table(report: Report, mode: str) -> str:
+    """The volume in another mode, beside its default."""
+    head = ["", "default", mode, "of default", "of local", "goals"]
     lines = [_line(head), _rule(head)]
     for row in report.rows:
-        if FAST in row.by_target:
+        if mode in row.by_target:
             title = report.title(row, brief=True)
-            cells = [title, value(row.by_target.get(VOLUME)), value(row.by_target[FAST])]
+            cells = [title, value(row.by_target.get(VOLUME)), value(row.by_target[mode])]
             lines.append(
-                _line([*cells, times(row.share(FAST, VOLUME)), times(row.share(FAST, LOCAL)), _goals(row, FAST)])
+                _line([*cells, times(row.share(mode, VOLUME)), times(row.share(mode, LOCAL)), _goals(row, mode)])
             )
     return "\n".join(lines)
 
@@ -140,7 +140,7 @@ def cpu_table(reports: Sequence[Report]) -> str:
             if volume is None or (volume.seconds or 0) < _TELLING:
                 continue
             for name, result in row.by_target.items():
-                if name != FAST and (cells := cpu_cells(result)) is not None:
+                if name not in (FAST, PASSED) and (cells := cpu_cells(result)) is not None:
                     lines.append(_line([report.title(row, brief=True), name, *cells]))
     return "\n".join(lines).strip()
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from volume_bench.case import Goal
+from volume_bench.columns import LOCAL, VOLUME
 from volume_bench.direct import DirectTarget
 from volume_bench.peer import PEER
 from volume_bench.runner import Result
-from volume_bench.targets import FAST, LOCAL, VOLUME
 
 OBSTORE = DirectTarget.name
 
@@ -48,7 +48,7 @@ class Row:
 
     def verdicts(self, target: str) -> list[Verdict]:
         """Every goal of a volume, as far as there is something to compare it with."""
-        goal = self.about.goal if target == VOLUME else self.about.fast_goal if target == FAST else None
+        goal = self.about.goal_in(target)
         result = self.by_target.get(target)
         if goal is None or result is None:
             return []

@@ -6,12 +6,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from volume_bench.columns import FAST, LOCAL, PASSED, VOLUME
 from volume_bench.goals import OBSTORE, Row
 from volume_bench.measure import Traffic
 from volume_bench.peer import PEER
 from volume_bench.results import Report
 from volume_bench.runner import Result
-from volume_bench.targets import FAST, LOCAL, VOLUME
 
 NOTHING = "–"
 
@@ -19,7 +19,7 @@ NOTHING = "–"
 def as_table(report: Report) -> RenderableType:
     """Every metric with the values of all targets; of a volume also its shares, goals and requests."""
     peers = [name for name in report.targets if name.startswith(PEER)]
-    shown = [name for name in (LOCAL, OBSTORE, *peers, VOLUME, FAST) if name in report.targets]
+    shown = [name for name in (LOCAL, OBSTORE, *peers, VOLUME, FAST, PASSED) if name in report.targets]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
     for name in shown:
@@ -77,7 +77,7 @@ def requests(traffic: Traffic | None) -> list[str]:
 
 def _goals(row: Row) -> Text:
     told: list[Text] = []
-    for name, prefix in ((VOLUME, ""), (FAST, "fast ")):
+    for name, prefix in ((VOLUME, ""), (FAST, "fast "), (PASSED, "passed ")):
         told += [Text(prefix + v.text, style="green" if v.met else "bold red") for v in row.verdicts(name)]
     return Text("; ").join(told)
 

@@ -15,15 +15,12 @@ from uuid import uuid4
 from flyteplugins_vol.config import HIGH_THROUGHPUT_VARIABLE
 from flyteplugins_vol.io import ROVolume, RWVolume, Volume
 from volume_bench.bulk import bulk_store, copy_objects
+from volume_bench.columns import FAST, LOCAL, PASSED, VOLUME
 from volume_bench.measure import Ledger, Traffic, drop_page_cache, peak_of_daemons
 
 if TYPE_CHECKING:
     from volume_bench.case import Case, Samples, Scale
     from volume_bench.servers import Meter
-
-LOCAL = "local disk"
-VOLUME = "volume"
-FAST = "high-throughput"
 
 
 class Subject(ABC):
@@ -242,19 +239,25 @@ class VolumeTarget(Target):
         return volume.mount.sync(path, meta_dir=meta, cache_dir=self._cache)
 
 
-class FastVolumeTarget(VolumeTarget):
-    """The same volumes, mounted for very many files."""
-
-    name = FAST
+class ModeTarget(VolumeTarget):
+    """The same volumes, mounted in another way: with what has a goal there."""
 
     def __init__(self, scratch: Path, default: VolumeTarget) -> None:
         super().__init__(scratch, default.store, default._bulk, default._meter)  # noqa: SLF001
         self._prepared, self._packs = default._prepared, default._packs  # noqa: SLF001
 
     def samples(self, case: Case, scale: Scale) -> Samples | None:
-        if not case.fast:
+        wanted = [name for name, metric in case.metrics.items() if metric.goal_in(self.name) is not None]
+        if not wanted:
             return None
-        return {name: s for name, s in case.run(self, scale).items() if case.metrics[name].fast_goal is not None}
+        found = case.run(self, scale)
+        return {name: found[name] for name in wanted if name in found}
+
+
+class FastVolumeTarget(ModeTarget):
+    """For very many files."""
+
+    name = FAST
 
     def _mount(self, volume: RWVolume | ROVolume, path: Path, meta: Path) -> Path:
         os.environ[HIGH_THROUGHPUT_VARIABLE] = "1"
@@ -262,6 +265,16 @@ class FastVolumeTarget(VolumeTarget):
             return super()._mount(volume, path, meta)
         finally:
             del os.environ[HIGH_THROUGHPUT_VARIABLE]
+
+
+class PassedVolumeTarget(ModeTarget):
+    """For large files: the kernel writes new ones by itself."""
+
+    name = PASSED
+
+    def _mount(self, volume: RWVolume | ROVolume, path: Path, meta: Path) -> Path:
+        options = {"passthrough": True} if isinstance(volume, RWVolume) else {}
+        return volume.mount.sync(path, meta_dir=meta, cache_dir=self._cache, **options)
 
 
 def copy_tree(source: Path, target: Path) -> None:

@@ -54,6 +54,7 @@ def mount_options(command: F) -> F:
         click.option("--cache-size", type=Bytes(), metavar="SIZE", help="Most that is kept there: 500M, 20G."),
         click.option("--meta-dir", type=click.Path(file_okay=False), help="Where changes are kept until a commit."),
         click.option("--max-uploads", type=click.IntRange(1), metavar="N", help="Most uploads at once."),
+        click.option("--passthrough", is_flag=True, help="For large files: the kernel writes new ones by itself."),
         click.option("--xattr", is_flag=True, help="Offer extended attributes (user.*)."),
         click.option("--allow-other", is_flag=True, help="Let other users in."),
         click.option("--log-path", type=click.Path(dir_okay=False), help="The daemon's log."),
@@ -100,7 +101,7 @@ def begin(options: Options, address: str, path: str | None, given: dict[str, Any
     message, fork = given.pop("message"), given.pop("fork")
     mount = {name: value for name, value in given.items() if value not in (None, False, ())}
     if read_only:
-        wrong = [name for name in ("autocommit", "autocommit_bytes", "max_uploads") if name in mount]
+        wrong = [name for name in ("autocommit", "autocommit_bytes", "max_uploads", "passthrough") if name in mount]
         if wrong or fork or message:
             raise UsageError("a read-only mount has nothing to publish", hint="leave out --read-only, or the others")
         volume: ROVolume | RWVolume = version_at(address, options.store)
@@ -116,7 +117,10 @@ def begin(options: Options, address: str, path: str | None, given: dict[str, Any
         options.output.note("what a killed process wrote is in no version, and not here: `flytevol recover` has it")
     root = os.path.abspath(os.path.expanduser(given.get("meta_dir") or cache_root()))
     kept = os.path.join(root, workspace_of(f"{volume.name}-{volume.id}", volume.store))
-    resumed = bool(volume.status()["resumed"])
+    status = volume.status()
+    if mount.get("passthrough") and not status["passthrough"]:
+        options.output.note(f"no passthrough; why is in {status['log_path']}. The mount is as without it")
+    resumed = bool(status["resumed"])
     return Mounted(options, volume, str(where), forked, not (read_only or no_commit), message, kept, resumed)
 
 

@@ -165,6 +165,7 @@ def _wire(mount: LiveMount, rate: float | None) -> dict[str, Any]:
         "pid": told.get("pid"),
         "client": told.get("client"),
         "log_path": told.get("log_path"),
+        "passthrough": told.get("passthrough", False),
         "files": told.get("files", 0),
         "bytes": told.get("bytes", 0),
         "dirty_bytes": told.get("staged_bytes", 0),

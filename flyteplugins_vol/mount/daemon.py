@@ -236,6 +236,7 @@ class Daemon:
             "resumed": session.resumed,
             "mount_path": self._spec.mount_path,
             "log_path": self._spec.log_path,
+            "passthrough": self._kernel.passes,
             "requests": dict(self._kernel.operations.counts),
         }
         return {**status, **mount}

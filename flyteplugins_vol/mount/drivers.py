@@ -17,6 +17,9 @@ class Driver(Protocol):
     refreshes: bool
     """Whether it can `notify` and `number_nodes`."""
 
+    passes: bool
+    """Once mounted: whether the kernel reads and writes files that are open by itself."""
+
     def mount(self) -> None:
         """Mount at the path of the spec; `MountFailedError` if that cannot be done."""
         ...

@@ -80,6 +80,11 @@ class KernelThread:
                 hint="leave FLYTE_VOL_DRIVER unset and mount again",
             )
 
+    @property
+    def passes(self) -> bool:
+        """See `Driver.passes`."""
+        return self._driver.passes
+
     def notify(self, kind: int, body: bytes) -> None:
         """See `Driver.notify`."""
         self._driver.notify(kind, body)

@@ -13,6 +13,7 @@ so `Operations` is given FUSEError to fail with. What the kernel is told, and wh
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -26,6 +27,8 @@ from flyteplugins_vol.mount.mount_options import libfuse_options
 from flyteplugins_vol.mount.operations import SECRET_PREFIX, Operations
 from flyteplugins_vol.mount.scheduler import Scheduler
 from flyteplugins_vol.mount.trio_stand_in import TrioStandIn
+
+log = logging.getLogger(__name__)
 
 _WRITABLE = 1  # bits of a file handle, below the inode number
 _OURS = 2
@@ -71,6 +74,7 @@ class Pyfuse3Driver:
     def close(self) -> None:
         pyfuse3.close(unmount=True)
 
+    passes = False
     refreshes = False  # the inode's number is in the file handle, and has to be what the kernel knows it by
 
     def notify(self, kind: int, body: bytes) -> None:
@@ -93,6 +97,8 @@ class Handlers(pyfuse3.Operations):
     def __init__(self, operations: Operations, spec: MountSpec, our_threads: AbstractSet[int]) -> None:
         super().__init__()
         self.enable_writeback_cache = spec.writeback and not spec.read_only
+        if spec.passthrough:
+            log.warning("no passthrough: the driver pyfuse3 has none; the mount has the write-back cache instead")
         self._ops = operations
         self._xattr = spec.xattr
         self._attr_timeout = spec.attr_cache

@@ -72,13 +72,13 @@ class WireDriver:
         self._most = min(wire.MAX_WRITE, self._pipe.pages * mmap.PAGESIZE) if self._pipe else wire.MAX_WRITE
         self._streaming = False  # whether the last request was a large write
         self._piped: Piped | None = None  # the data of the request at hand, if they are still in the pipe
+        self.passes = False
         self._fd = -1
         self._notifying = False
         self._request = _Request(self)
         self._waiting: dict[int, _Request] = {}
 
     refreshes = True
-    passes = False
 
     @staticmethod
     def error(number: int) -> Exception:

@@ -42,6 +42,10 @@ _SPARE = 32  # backings that wait for the next file
 _GRAIN_NS = 20_000_000  # within which a file system may give two writes the same time
 
 
+Told = tuple[int, int]
+"""A file's size, and the time of its last change in ns."""
+
+
 @dataclass(slots=True)
 class Backing:
     """A file that the kernel has for an inode. ``fd`` is open for reading and writing as long as it is."""
@@ -49,15 +53,14 @@ class Backing:
     path: str
     fd: int
     parts: dict[int, int] = field(default_factory=lambda: {})  # part of the file → position of its log in Staging
-    seen: tuple[int, int, int] | None = None  # size and times when it was caught up, if they tell of a later change
-    synced: tuple[int, int, int] | None = None  # the same when it was to be made durable
+    seen: Told | None = None  # when it was caught up, if it tells of a later change
+    synced: Told | None = None  # the same when it was to be made durable
     writes: bool = False  # somebody has it open who may write
     kernel_id: int = 0  # what the kernel calls it; 0: it was not told yet
 
-    def status(self) -> tuple[int, int, int]:
-        """Its size, and when its bytes and its inode were changed."""
+    def status(self) -> Told:
         told = os.fstat(self.fd)
-        return told.st_size, told.st_mtime_ns, told.st_ctime_ns
+        return told.st_size, told.st_mtime_ns
 
 
 class Passthrough:
@@ -163,6 +166,7 @@ class Passthrough:
 
     def set_times(self, ino: int, atime: int | None, mtime: int | None) -> None:
         backing = self.live[ino]
+        backing.seen = backing.synced = None
         told = os.fstat(backing.fd)
         os.utime(
             backing.fd, ns=(told.st_atime_ns if atime is None else atime, told.st_mtime_ns if mtime is None else mtime)
@@ -235,8 +239,8 @@ class Passthrough:
         os.close(backing.fd)
         os.unlink(backing.path)
 
-    def _take_attributes(self, inode: Inode, told: tuple[int, int, int]) -> None:
-        size, mtime, _ = told
+    def _take_attributes(self, inode: Inode, told: Told) -> None:
+        size, mtime = told
         if size == inode.size and mtime == inode.mtime:
             return
         self._changing()
@@ -248,7 +252,7 @@ class Passthrough:
     def _map(self, inode: Inode, backing: Backing, copied: int = _TINY) -> None:
         """Let the extents name what the backing has now, or, of no more than ``copied`` bytes, a copy of it."""
         self._changing()
-        size, *_ = told = backing.status()
+        size, _ = told = backing.status()
         if size < inode.size:
             self._data.truncate(inode, size)
         self._take_attributes(inode, told)
@@ -281,9 +285,9 @@ class Passthrough:
         return start, end, STAGED, backing.parts[part] + at
 
 
-def _telling(told: tuple[int, int, int]) -> tuple[int, int, int] | None:
+def _telling(told: Told) -> Told | None:
     """What was told, if the next change will be told apart from it."""
-    return told if time.time_ns() - max(told[1:]) > _GRAIN_NS else None
+    return told if time.time_ns() - told[1] > _GRAIN_NS else None
 
 
 def _windows(fd: int, size: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:

@@ -14,6 +14,7 @@ from flyteplugins_vol.store.fetch import Fetcher
 from flyteplugins_vol.workspace import crew
 from volume_bench.case import Goal, Metric, Sample
 from volume_bench.cases import CASES
+from volume_bench.columns import FAST, LOCAL, VOLUME
 from volume_bench.cpu import CpuClock
 from volume_bench.direct import GETS_AT_ONCE, PUTS_AT_ONCE
 from volume_bench.goals import OBSTORE, Row
@@ -21,7 +22,6 @@ from volume_bench.measure import MARK, Ledger, Traffic
 from volume_bench.peer import PEER
 from volume_bench.results import Report
 from volume_bench.runner import Result
-from volume_bench.targets import FAST, LOCAL, VOLUME
 from volume_bench.work import write_large, write_small
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"

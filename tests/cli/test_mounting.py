@@ -9,10 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from flyteplugins_vol.mount.wire_passthrough import may_pass_through
 from tests.cli.conftest import COMMAND, Cli
 from tests.cli.running import ended, mounted, stop
 from tests.waiting import wait_for
@@ -29,6 +31,32 @@ def test_ctrl_c_publishes_and_prints_the_locator(cli: Cli) -> None:
     assert cli.versions("data")[0]["message"] == "by hand"
     assert cli("ls", "data").lines == ["a", "b"]
     assert not path.exists()
+
+
+@pytest.mark.skipif(not may_pass_through(), reason="needs CAP_SYS_ADMIN")
+def test_passthrough(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    assert "has nothing to publish" in cli("mount", "data", "look", "--read-only", "--passthrough", code=2).err
+    process, path = mounted(cli, "data", "--passthrough")
+    (path / "b").write_bytes(bytes(3 << 20))
+    (live,) = cli("status", "--json").json
+    assert live["passthrough"]
+    stop(process)
+    assert len(cli("cat", "data", "b").out) == 3 << 20
+
+
+@pytest.mark.skipif(find_spec("pyfuse3") is None, reason="pyfuse3 is not installed")
+def test_passthrough_where_it_cannot_be(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    cli.volume("data", {"a": b"a"})
+    monkeypatch.setenv("FLYTE_VOL_DRIVER", "pyfuse3")
+    process = cli.process("mount", "data", cli.root / "mnt", "--passthrough")
+    assert process.stderr is not None
+    assert "no passthrough; why is in" in process.stderr.readline().decode()
+    assert "mnt" in process.stderr.readline().decode()
+    (live,) = cli("status", "--json").json
+    assert not live["passthrough"]
+    assert "the driver pyfuse3 has none" in Path(live["log_path"]).read_text()
+    stop(process)
 
 
 def test_a_signal_that_is_ignored_does_not_end_it(cli: Cli) -> None:

@@ -105,6 +105,21 @@ assert kernel_mounts.mount_at(str(root)) is None
     )
 
 
+def test_without_the_right_to_passthrough_the_mount_is_as_without_it(base: Path) -> None:
+    run(
+        base,
+        """
+client = spawn(passthrough=True)
+(client.mount_path / "file").write_text("hello")
+assert (client.mount_path / "file").read_text() == "hello"
+status = client.status()
+assert not status["passthrough"]
+assert "no passthrough: it needs CAP_SYS_ADMIN" in open(status["log_path"]).read()
+client.unmount()
+""",
+    )
+
+
 def test_permissions_are_checked(base: Path) -> None:
     run(
         base,
