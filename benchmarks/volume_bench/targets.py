@@ -273,8 +273,9 @@ class PassedVolumeTarget(ModeTarget):
     name = PASSED
 
     def _mount(self, volume: RWVolume | ROVolume, path: Path, meta: Path) -> Path:
-        options = {"passthrough": True} if isinstance(volume, RWVolume) else {}
-        return volume.mount.sync(path, meta_dir=meta, cache_dir=self._cache, **options)
+        if not isinstance(volume, RWVolume):
+            return super()._mount(volume, path, meta)
+        return volume.mount.sync(path, meta_dir=meta, cache_dir=self._cache, passthrough=True)
 
 
 def copy_tree(source: Path, target: Path) -> None:
