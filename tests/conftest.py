@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,20 @@ FOREIGN_VARIABLES = ("AWS_", "AZURE_", "GOOGLE_", "STORAGE_", "FLYTE", "_U_", "S
 
 
 # --- the environment -------------------------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What is made in the system's temporary directory goes with the run: SDKs leave some there with each import.
+
+    Here and in what tests start. Not below pytest's own directories, which no other user may enter, and which stay.
+    """
+    if hasattr(config, "workerinput"):  # of pytest-xdist: has inherited it
+        return
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    own = tempfile.mkdtemp(prefix="flytevol-tests-")
+    os.chmod(own, 0o1777)  # as the system's: some tests are other users
+    os.environ["TMPDIR"] = tempfile.tempdir = own
+    config.add_cleanup(lambda: shutil.rmtree(own, ignore_errors=True))
 
 
 @pytest.fixture(scope="session", autouse=True)

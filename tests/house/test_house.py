@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,3 +62,12 @@ def test_documents_name_only_what_exists() -> None:
         assert not missing, f"{document.name} links to what is not there"
         unknown = set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", text, re.MULTILINE)) - targets
         assert not unknown, f"{document.name} names no target of the Makefile"
+
+
+def test_tests_leave_nothing_in_the_systems_temporary_directory(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whoever asks for it, here or in a process that a test starts, gets one that goes with the run."""
+    own = Path(tempfile.gettempdir())
+    assert own.name.startswith("flytevol-tests-")
+    asked = [sys.executable, "-c", "import tempfile; print(tempfile.gettempdir())"]
+    assert subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip() == str(own)
+    assert not tmp_path_factory.getbasetemp().is_relative_to(own), "pytest keeps its own"
