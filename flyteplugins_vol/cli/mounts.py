@@ -26,7 +26,7 @@ from flyteplugins_vol.cli.output import version_wire
 from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.errors import MountFailedError, VolumeError
 from flyteplugins_vol.history.record import VersionRecord
-from flyteplugins_vol.human import shown
+from flyteplugins_vol.human import hidden, shown
 from flyteplugins_vol.io import ROVolume
 from flyteplugins_vol.mount import kernel_mounts
 from flyteplugins_vol.mount.control import DaemonGone
@@ -59,7 +59,7 @@ def mount(
     flytevol mount data@3 ./look --read-only
     flytevol mount data ./data --detach;  …;  flytevol umount ./data -m "what I did"
     """
-    if detach:
+    if detach and not detached:
         return _detach(options)
     serve(begin(options, volume, directory, given), volume, detached=detached)
     return None
@@ -71,7 +71,7 @@ def serve(mounted: Mounted, volume: str, *, detached: bool = False) -> None:
 
     def announce() -> None:
         if detached:
-            output.line(mounted.path)
+            output.line(shown(mounted.path))
             _let_go_of_the_terminal()
         elif mounted.options.as_json:
             output.line(json.dumps({"mount_path": mounted.path}))
@@ -79,7 +79,7 @@ def serve(mounted: Mounted, volume: str, *, detached: bool = False) -> None:
         else:
             kind = "a fork" if mounted.forked else "read-write" if mounted.volume.writable else "read-only"
             ends = "publishes" if mounted.commits else "ends it"
-            output.note(f"mounted {volume} at {mounted.path} ({kind}); Ctrl-C {ends}")
+            output.note(f"mounted {volume} at {shown(mounted.path)} ({kind}); Ctrl-C {ends}")
 
     version = _until_told_to_end(mounted, announce)
     output.result(published_wire(mounted, version), str(version.locator) if version is not None else "")
@@ -214,26 +214,31 @@ class _Told:
 
 
 def _still_mounted(mounted: Mounted) -> None:
-    path = mounted.path
-    text = f"still mounted at {path}: Ctrl-C tries again, `flytevol umount --discard {path}` gives it up"
+    path = shown(mounted.path)
+    text = f"still mounted at {path}: Ctrl-C tries again, `flytevol umount --discard {shlex.quote(path)}` gives it up"
     mounted.options.output.warn(text)
 
 
 def _detach(options: Options) -> int:
     """Run the same command in a session of its own, until it says that it is mounted."""
-    arguments = [word for word in sys.argv[1:] if word not in ("-d", "--detach")]
+    arguments = sys.argv[1:]
+    at = arguments.index("mount") + 1  # before it are options of flytevol itself, which have no values
     process = subprocess.Popen(  # with no `with`: whatever happens to the output, its end is not waited for
-        [sys.executable, "-m", "flyteplugins_vol.cli", *arguments[:1], "--detached", *arguments[1:]],
+        [sys.executable, "-m", "flyteplugins_vol.cli", *arguments[:at], "--detached", *arguments[at:]],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
-    with process.stdout as told:
-        path = os.fsdecode(told.readline()).rstrip("\n")
+    try:
+        with process.stdout as told:
+            path = hidden(os.fsdecode(told.readline()).rstrip("\n"))
+    except KeyboardInterrupt:  # which no other session gets, and there is no mount that anybody was told of
+        process.terminate()
+        raise
     if not path:
         return process.wait()
     code = 0
     try:
-        options.output.result({"mount_path": path, "pid": process.pid}, path)
+        options.output.result({"mount_path": path, "pid": process.pid}, shown(path))
         sys.stdout.flush()
     except BrokenPipeError:
         code = BROKEN_PIPE

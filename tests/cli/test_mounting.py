@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -230,3 +231,41 @@ def test_a_directory_in_the_home_directory(cli: Cli) -> None:
     ended(cli.process("mount", "data", path, "--meta-dir", "~/changes", "--detach"))
     assert (cli.root / "home" / "changes" / "workspaces").is_dir()
     cli("umount", path, "--meta-dir", "~/changes")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(["--debug"], ["--detach"]), ([], ["-m", "-d", "-d"]), ([], ["-qd"])], ids=" ".join
+)
+def test_a_detached_mount_takes_its_options_as_others_do(cli: Cli, before: list[str], after: list[str]) -> None:
+    cli.volume("data", {"a": b"a"})
+    path = cli.root / "mnt"
+    assert ended(cli.process(*before, "mount", "data", path, *after)) == (f"{path}\n", "")
+    (path / "b").write_text("b")
+    [status] = cli("status", "--json").json
+    os.kill(status["client"], signal.SIGTERM)
+    wait_for(lambda: len(cli.versions("data")) == 2)
+    assert cli.versions("data")[0]["message"] == ("-d" if "-m" in after else None)
+    wait_for(lambda: cli("status", "--json").json == [])
+
+
+def test_ctrl_c_ends_a_detached_mount_that_is_under_way(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # a store that does not answer
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        process = cli.process("mount", "data", cli.root / "mnt", "--detach", "--store", "s3://bucket/store")
+        connection, _ = server.accept()
+        process.send_signal(signal.SIGINT)
+        assert ended(process, 130)[0] == ""
+        with connection:
+            while connection.recv(4096):  # until the one that would have mounted is gone
+                pass
+
+
+def test_a_mount_path_that_no_terminal_shows(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    path = cli.root / "two\nlines"
+    told = f"{cli.root}/two\\nlines\n"
+    assert ended(cli.process("mount", "data", path, "--detach")) == (told, "")
+    assert (path / "a").read_bytes() == b"a"
+    cli("umount", path)
