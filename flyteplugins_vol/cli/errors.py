@@ -3,7 +3,7 @@
 | code | when                                                                             |
 |------|----------------------------------------------------------------------------------|
 | 0    | done                                                                             |
-| 1    | something else went wrong                                                        |
+| 1    | something else went wrong; a question was answered by no                         |
 | 2    | the command line is wrong, or what it names is ambiguous                         |
 | 3    | there is no such volume, version or file                                         |
 | 4    | something is there already, somebody else was first, or changes are in conflict  |
@@ -63,6 +63,12 @@ class AmbiguousError(UsageError):
     kind = "ambiguous"
 
 
+class DeclinedError(UsageError):
+    """Somebody was asked, and said no."""
+
+    kind = "declined"
+
+
 class Failure(NamedTuple):
     """What is told of an error."""
 
@@ -76,6 +82,7 @@ _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (NotFoundError, 3),
     (VersionNotFoundError, 3),
     (ExistsError, 4),
+    (DeclinedError, 1),
     (ConflictError, 4),
     (UsageError, 2),
     (SetupError, 5),

@@ -19,6 +19,7 @@ from flyteplugins_vol.cli.addresses import (
     volume_at,
 )
 from flyteplugins_vol.cli.completing import volume_names
+from flyteplugins_vol.cli.errors import DeclinedError
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.cli.output import Waiting, files_text, table, version_wire
 from flyteplugins_vol.config import cache_root
@@ -180,12 +181,14 @@ def _ask(yes: bool, question: str) -> None:
     if not sys.stdin:  # Python's, of a process that was started without one
         raise nobody
     try:
-        click.confirm(question, abort=True, err=True)
+        agreed = click.confirm(question, err=True)
     except click.Abort as error:
         if isinstance(error.__context__, EOFError):
             click.echo(err=True)  # the question's line is still open
             raise nobody from None
         raise
+    if not agreed:
+        raise DeclinedError("the answer was no: nothing is deleted", hint="y deletes it, and --yes does not ask")
 
 
 def _how_it_ends(volume: VolumeEntry) -> str:

@@ -67,8 +67,8 @@ def test_delete(cli: Cli, data: str) -> None:
     cli("put", "data", "-", "x", stdin=b"")
     fork = cli("fork", "data@1", "--name", "child").lines[0]
     assert "the ref main" in cli("delete", "data@2", "--yes", code=4).err
-    asked = cli("delete", "data@1", stdin=b"n\n", code=130)
-    assert "for ever?" in asked.err
+    asked = cli("delete", "data@1", stdin=b"n\n", code=1)
+    assert "for ever? [y/N]: error: the answer was no: nothing is deleted\n" in asked.err
     assert len(cli.versions("data")) == 2
     unasked = cli("delete", "data", code=2)
     assert "with its 2 versions for ever?" in unasked.err
