@@ -10,7 +10,7 @@ import click
 
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.interrupt import leave_signals_alone
-from flyteplugins_vol.cli.options import Options, common
+from flyteplugins_vol.cli.options import LocalPath, Options, common
 from flyteplugins_vol.errors import SetupError, UsageError
 
 _EXPLORER = "flyteplugins_vol.explore"
@@ -18,7 +18,7 @@ _EXPLORER = "flyteplugins_vol.explore"
 
 @click.command(short_help="Look around in a volume.")
 @click.argument("target", required=False, shell_complete=volume_names)
-@click.option("--from-file", metavar="FILE", type=click.Path(), help="An index file on this machine.")
+@click.option("--from-file", metavar="FILE", type=LocalPath(), help="An index file on this machine.")
 @click.option("--store-type", default="sqlite", show_default=True, help="What kind of file that is.")
 @common
 def explore(options: Options, target: str | None, from_file: str | None, store_type: str) -> int:

@@ -10,14 +10,14 @@ import click
 
 from flyteplugins_vol.cli.addresses import check_is_store, opened_store
 from flyteplugins_vol.cli.durations import days, duration
-from flyteplugins_vol.cli.options import Options, common
+from flyteplugins_vol.cli.options import Options, common, not_empty
 from flyteplugins_vol.history.collect import ABANDONED, GRACE, Collection, Tally
 from flyteplugins_vol.human import count, size
 from flyteplugins_vol.io import Volume
 
 
 @click.command(short_help="Free the space of deleted versions.")
-@click.argument("url", metavar="[STORE]", required=False)
+@click.argument("url", metavar="[STORE]", required=False, callback=not_empty)
 @click.option(
     "--grace",
     type=duration,

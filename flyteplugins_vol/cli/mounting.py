@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from flyteplugins_vol.cli.addresses import version_at, writer_at
-from flyteplugins_vol.cli.options import Options
+from flyteplugins_vol.cli.options import DIRECTORY, LocalPath, Options, not_empty
 from flyteplugins_vol.cli.output import Waiting, version_wire
 from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.errors import UsageError
@@ -45,19 +45,19 @@ def mount_options(command: F) -> F:
         click.option("--no-commit", is_flag=True, help="Publish nothing in the end: what was written is dropped."),
         click.option("-m", "--message", help="Message of the new version."),
         click.option("--fork", metavar="NAME", help="Write to a fork of this name, whatever VOLUME is."),
-        click.option("--subdir", metavar="PATH", help="Show only this directory of the volume."),
+        click.option("--subdir", metavar="PATH", callback=not_empty, help="Show only this directory of the volume."),
         click.option("--warmup", metavar="PATH", multiple=True, help="Fetch this at once, in the background."),
         click.option("--follow", type=float, metavar="SECONDS", help="Read-only: show newer versions."),
         click.option("--autocommit", type=float, metavar="SECONDS", help="Publish changes this often."),
         click.option("--autocommit-bytes", type=Bytes(), metavar="SIZE", help="Publish when that much was written."),
-        click.option("--cache-dir", type=click.Path(file_okay=False), help="Where blocks are kept."),
+        click.option("--cache-dir", type=DIRECTORY, help="Where blocks are kept."),
         click.option("--cache-size", type=Bytes(), metavar="SIZE", help="Most that is kept there: 500M, 20G."),
-        click.option("--meta-dir", type=click.Path(file_okay=False), help="Where changes are kept until a commit."),
+        click.option("--meta-dir", type=DIRECTORY, help="Where changes are kept until a commit."),
         click.option("--max-uploads", type=click.IntRange(1), metavar="N", help="Most uploads at once."),
         click.option("--passthrough", is_flag=True, help="For large files: the kernel writes new ones by itself."),
         click.option("--xattr", is_flag=True, help="Offer extended attributes (user.*)."),
         click.option("--allow-other", is_flag=True, help="Let other users in."),
-        click.option("--log-path", type=click.Path(dir_okay=False), help="The daemon's log."),
+        click.option("--log-path", type=LocalPath(dir_okay=False), help="The daemon's log."),
     )
     for option in reversed(options):
         command = option(command)

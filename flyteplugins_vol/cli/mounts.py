@@ -21,7 +21,7 @@ from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import BROKEN_PIPE, ExistsError, NotFoundError, failure_of
 from flyteplugins_vol.cli.interrupt import handled
 from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options, published_wire
-from flyteplugins_vol.cli.options import MOUNT_PATH, Options, common
+from flyteplugins_vol.cli.options import DIRECTORY, LIVE_MOUNT, MOUNT_PATH, Options, common
 from flyteplugins_vol.cli.output import version_wire
 from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.errors import MountFailedError, VolumeError
@@ -86,11 +86,11 @@ def serve(mounted: Mounted, volume: str, *, detached: bool = False) -> None:
 
 
 @click.command(short_help="End a mount, and publish what was written.")
-@click.argument("directory", type=MOUNT_PATH)
+@click.argument("directory", type=LIVE_MOUNT)
 @click.option("-m", "--message", help="Message of the new version.")
 @click.option("--no-commit", is_flag=True, help="Publish nothing; the next mount of the volume takes it up.")
 @click.option("--discard", is_flag=True, help="Publish nothing, and drop what was not committed.")
-@click.option("--meta-dir", type=click.Path(file_okay=False), help="If the mount was made with one.")
+@click.option("--meta-dir", type=DIRECTORY, help="If the mount was made with one.")
 @common
 def umount(
     options: Options, directory: str, message: str | None, no_commit: bool, discard: bool, meta_dir: str | None
@@ -137,9 +137,9 @@ def _unmounted(options: Options, found: LiveMount, *, keep: bool) -> ROVolume | 
 
 
 @click.command(short_help="Publish a live mount as a new version.")
-@click.argument("directory", type=MOUNT_PATH)
+@click.argument("directory", type=LIVE_MOUNT)
 @click.option("-m", "--message", help="Message of the new version.")
-@click.option("--meta-dir", type=click.Path(file_okay=False), help="If the mount was made with one.")
+@click.option("--meta-dir", type=DIRECTORY, help="If the mount was made with one.")
 @common
 def commit(options: Options, directory: str, message: str | None, meta_dir: str | None) -> None:
     """Publish what is at a mount as a new version and print its locator; the mount stays in use.
@@ -154,9 +154,9 @@ def commit(options: Options, directory: str, message: str | None, meta_dir: str 
 
 
 @click.command(short_help="Show another version at a live read-only mount.")
-@click.argument("directory", type=MOUNT_PATH)
+@click.argument("directory", type=LIVE_MOUNT)
 @click.argument("version", required=False)
-@click.option("--meta-dir", type=click.Path(file_okay=False), help="If the mount was made with one.")
+@click.option("--meta-dir", type=DIRECTORY, help="If the mount was made with one.")
 @common
 def refresh(options: Options, directory: str, version: str | None, meta_dir: str | None) -> None:
     """Let a read-only mount show the newest version of its volume, or VERSION, and print the locator of what it shows.

@@ -10,14 +10,51 @@ from typing import Any, TypeVar
 import click
 
 from flyteplugins_vol.cli.output import Output
+from flyteplugins_vol.human import hidden
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MOUNT_PATH = click.Path(readable=False)
+EMPTY = "it is empty; is a variable of the shell unset?"
+
+
+class LocalPath(click.Path):
+    """A path on this machine. An empty one would be the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value:
+            self.fail(EMPTY, param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _LiveMount(LocalPath):
+    """The path of a mount that is there, also as `shown` told it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        return hidden(path) if "\\" in path and not _is_there(path) and _is_there(hidden(path)) else path
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # a dead mount
+        return True
+    return True
+
+
+MOUNT_PATH = LocalPath(readable=False)
 """Not checked: where a daemon was killed the kernel may still know the directory, and let nobody read it."""
 
+LIVE_MOUNT = _LiveMount(readable=False)
+"""As `MOUNT_PATH`."""
 
-class _ToWrite(click.Path):
+DIRECTORY = LocalPath(file_okay=False)
+"""One that is there, or is to be made."""
+
+
+class _ToWrite(LocalPath):
     """A file that is written when all else is done: what stands in the way is told before that begins."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
@@ -47,9 +84,16 @@ class Options:
         return Output(as_json=self.as_json, quiet=self.quiet)
 
 
+def not_empty(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Of what has a default: for an option that is given by a variable which is unset nobody means that."""
+    if value == "":
+        raise click.BadParameter(EMPTY, ctx, parameter)
+    return value
+
+
 def _keep(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    def keep(ctx: click.Context, _: click.Parameter, value: Any) -> None:
-        if value:
+    def keep(ctx: click.Context, parameter: click.Parameter, value: Any) -> None:
+        if not_empty(ctx, parameter, value):
             setattr(ctx.ensure_object(Options), name, value)
 
     return keep

@@ -18,7 +18,7 @@ from flyteplugins_vol.cli.addresses import path_in, version_at
 from flyteplugins_vol.cli.completing import paths as volume_paths
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import NotFoundError
-from flyteplugins_vol.cli.options import Options, common
+from flyteplugins_vol.cli.options import LocalPath, Options, common
 from flyteplugins_vol.cli.output import file_wire, name_text, path_wire, plain_name, table
 from flyteplugins_vol.errors import UsageError
 from flyteplugins_vol.human import shown, size, when
@@ -143,7 +143,7 @@ def stat(options: Options, volume: str, paths: tuple[str, ...]) -> None:
 @click.command(short_help="Copy files to this machine.")
 @click.argument("volume", shell_complete=volume_names)
 @click.argument("path", shell_complete=volume_paths)
-@click.argument("dest", default=".", type=click.Path(allow_dash=True))
+@click.argument("dest", default=".", type=LocalPath(allow_dash=True))
 @click.option("-f", "--force", is_flag=True, help="Replace files that exist.")
 @common
 def get(options: Options, volume: str, path: str, dest: str, force: bool) -> None:

@@ -15,7 +15,7 @@ from flyteplugins_vol.cli.addresses import check_free, opened_store
 from flyteplugins_vol.cli.errors import AmbiguousError, NotFoundError
 from flyteplugins_vol.cli.mounting import Mounted
 from flyteplugins_vol.cli.mounts import serve
-from flyteplugins_vol.cli.options import MOUNT_PATH, Options, common
+from flyteplugins_vol.cli.options import DIRECTORY, MOUNT_PATH, Options, common
 from flyteplugins_vol.cli.output import Waiting, files_text, table, version_wire
 from flyteplugins_vol.errors import RefMovedError, UsageError
 from flyteplugins_vol.history.record import parse_locator
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--mount", "directory", type=MOUNT_PATH, metavar="DIR", help="Mount it until Ctrl-C, then publish it.")
 @click.option("--discard", "how", flag_value="discard", help="Delete it.")
 @click.option("-m", "--message", help="Message of the new version.")
-@click.option("--meta-dir", type=click.Path(file_okay=False), help="If the mount was made with one.")
+@click.option("--meta-dir", type=DIRECTORY, help="If the mount was made with one.")
 @common
 def recover(
     options: Options, what: str | None, how: str | None, fork: str | None, directory: str | None, message: str | None,

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flyteplugins_vol.cli.errors import NotFoundError
-from flyteplugins_vol.cli.options import MOUNT_PATH, Options, common
+from flyteplugins_vol.cli.options import DIRECTORY, LIVE_MOUNT, Options, common
 from flyteplugins_vol.cli.output import files_text, table
 from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.human import ago, count, local, shown, size
@@ -43,13 +43,13 @@ _NAMES = {
 
 
 @click.command(short_help="Show the live mounts.")
-@click.argument("directory", type=MOUNT_PATH, required=False)
+@click.argument("directory", type=LIVE_MOUNT, required=False)
 @click.option("-w", "--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
 @click.option(
     "--interval", type=click.FloatRange(0.2), metavar="SECONDS", default=2.0, show_default=True, help="Time between."
 )
 @click.option("--prometheus", is_flag=True, help="Print metrics in the text format of Prometheus.")
-@click.option("--meta-dir", type=click.Path(file_okay=False), multiple=True, help="Of mounts made with one.")
+@click.option("--meta-dir", type=DIRECTORY, multiple=True, help="Of mounts made with one.")
 @common
 def status(
     options: Options, directory: str | None, watch: bool, interval: float, prometheus: bool, meta_dir: tuple[str, ...]

@@ -100,6 +100,20 @@ def test_cp_of_a_file_onto_itself_is_refused(cli: Cli, data: str) -> None:
     assert [one["name"] for one in cli("list", "--json").json] == ["data"]
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["get data a ", "list --store ", "gc ", "mount data ", "mount data m --meta-dir ", "mount data m --subdir ",
+     "mount data m --log-path ", "umount ", "status ", "recover --meta-dir ", "explore --from-file "],
+)  # fmt: skip
+def test_an_empty_path_on_this_machine_is_refused(
+    cli: Cli, data: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cli.root / "here").mkdir()
+    monkeypatch.chdir(cli.root / "here")
+    assert "it is empty; is a variable of the shell unset?" in cli(*line.split(" "), code=2).err
+    assert os.listdir() == []
+
+
 def test_a_closed_standard_input_is_spoken_of(cli: Cli, data: str) -> None:
     for arguments, message in (
         (["put", "data", "-", "x"], "there is no standard input"),
