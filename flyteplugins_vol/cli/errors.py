@@ -37,7 +37,7 @@ from flyteplugins_vol.errors import (
     VersionNotFoundError,
     VolumeError,
 )
-from flyteplugins_vol.human import shown
+from flyteplugins_vol.human import shown, shown_text
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -98,6 +98,7 @@ _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (FileNotFoundError, "flytevol ls shows what is there"),
     (FileExistsError, "--force replaces it"),
     (shutil.SameFileError, "give another DEST: a copy of it would take its own place"),
+    (PermissionError, "give another place, or change the permissions there: this user has no right to it"),
     (IsADirectoryError, "get and put take whole directories, cp and rm with -r; cat takes none"),
 )
 _TYPED: tuple[tuple[str, str], ...] = (
@@ -134,7 +135,7 @@ def failure_of(error: BaseException) -> Failure:
             code, hint = 5, _ELSEWHERE if error.filename is None else "free some space there"
         hint = _NOT_EMPTY if error.errno == errno.ENOTEMPTY else hint
         where = f"{shown(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
-        return Failure("file", f"{where}{error.strerror or error}", hint, code)
+        return Failure("file", f"{where}{shown_text(error.strerror or str(error))}", hint, code)
     return Failure("failure", f"{type(error).__name__}: {error}", "--debug shows the traceback", code)
 
 

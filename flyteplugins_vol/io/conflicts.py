@@ -6,7 +6,7 @@ import errno
 import os
 from pathlib import Path
 
-from flyteplugins_vol.io.tree import FileTree, Found, Node, as_bytes, error_at, find, join
+from flyteplugins_vol.io.tree import FileTree, Found, Node, as_bytes, error_at, find, join, lookup
 
 
 def check_free(place: Found, force: bool) -> None:
@@ -53,7 +53,7 @@ class Conflicts:
                         self._check(directory, os.fsencode(entry.name), there)
 
     def _check(self, directory: Node, name: bytes, path: str) -> None:
-        check_free(Found(directory, name, self._tree.lookup(directory, name), path), self._force)
+        check_free(Found(directory, name, lookup(self._tree, directory, name, path), path), self._force)
 
     def _directory(self, path: str) -> Node | None:
         """The directory; None if there is nothing of the name. Raises NotADirectoryError."""

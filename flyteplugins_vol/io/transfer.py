@@ -13,7 +13,18 @@ from typing import Any, BinaryIO
 
 from flyteplugins_vol.errors import IndexDamagedError
 from flyteplugins_vol.io.conflicts import Conflicts, check_free
-from flyteplugins_vol.io.tree import FileTree, Found, Node, as_bytes, error_at, find, join, make_directories, normal
+from flyteplugins_vol.io.tree import (
+    FileTree,
+    Found,
+    Node,
+    as_bytes,
+    error_at,
+    find,
+    join,
+    lookup,
+    make_directories,
+    normal,
+)
 from flyteplugins_vol.store.daemonpool import DaemonPool
 
 Progress = Callable[[Mapping[str, Any]], None]
@@ -94,10 +105,11 @@ class _Download:
         self._check(target)
         part = target.with_name(f".flytevol-{uuid.uuid4().hex[:12]}")
         try:
-            with _named(part), open(part, "xb") as file:
-                self._fill(file, node, path)
-            os.chmod(part, node.mode & 0o777)
-            os.utime(part, ns=(node.atime, node.mtime))
+            with _named(part, target):
+                with open(part, "xb") as file:
+                    self._fill(file, node, path)
+                os.chmod(part, node.mode & 0o777)
+                os.utime(part, ns=(node.atime, node.mtime))
             self._clear(target)
             os.replace(part, target)
         except BaseException:
@@ -141,13 +153,15 @@ class _Download:
 
 
 @contextmanager
-def _named(path: Path) -> Generator[None]:
-    """A full disk says by itself which file has no room only where it cannot be opened."""
+def _named(part: Path, target: Path) -> Generator[None]:
+    """Errors tell of the target that somebody has named. A full disk says by itself of what only when it is opened."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
-            error.filename = str(path.parent)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            error.filename = str(target.parent)
+        elif error.filename == str(part):
+            error.filename = str(target)
         raise
 
 
@@ -283,7 +297,7 @@ class Upload:
     def _place(self, path: str) -> Found:
         above, _, name = path.rpartition("/")
         directory = self._directory(above)
-        return Found(directory, as_bytes(name), self._tree.lookup(directory, as_bytes(name)), path)
+        return Found(directory, as_bytes(name), lookup(self._tree, directory, as_bytes(name), path), path)
 
     def _directory(self, path: str) -> Node:
         found = self._directories.get(path)

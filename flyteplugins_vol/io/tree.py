@@ -150,7 +150,7 @@ def find(tree: NameTree, path: PathLike, *, follow: bool = True) -> Found:
         if name == b"..":
             here = above.pop()[0] if above else root
             continue
-        node = tree.lookup(here, name)
+        node = lookup(tree, here, name, text)
         if node is None:
             if todo:
                 raise error_at(errno.ENOENT, text)
@@ -165,6 +165,16 @@ def find(tree: NameTree, path: PathLike, *, follow: bool = True) -> Found:
         here = node
     directory, name = above[-1] if above else (root, b"")
     return Found(directory, name, here, text)
+
+
+def lookup(tree: NameTree, directory: Node, name: bytes, path: str) -> Node | None:
+    """What a directory has of that name. Raises OSError with the path for one that is too long."""
+    try:
+        return tree.lookup(directory, name)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG and error.filename is None:
+            raise error_at(errno.ENAMETOOLONG, path) from None
+        raise
 
 
 def below(tree: FileTree, path: str, directory: Node) -> Iterator[tuple[str, Node]]:
@@ -199,7 +209,7 @@ def make_directories(tree: FileTree, path: PathLike, mode: int = 0o755) -> Node:
         if not part:
             continue
         done = f"{done}/{part}"
-        node = tree.lookup(here, as_bytes(part)) if part != ".." else None
+        node = lookup(tree, here, as_bytes(part), done) if part != ".." else None
         if node is None or not node.is_dir:
             node = _made(tree, Found(here, as_bytes(part), node, done), mode)
         here = node

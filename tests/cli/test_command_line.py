@@ -53,6 +53,10 @@ def test_errors_are_short_and_json_for_programs(cli: Cli) -> None:
     assert wire["error"]["hint"]
 
 
+def test_a_lack_of_rights_has_a_hint() -> None:
+    assert "give another place" in failure_of(PermissionError(13, "Permission denied", "/root/x")).hint
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

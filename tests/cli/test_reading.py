@@ -56,6 +56,8 @@ def test_cat_and_get(cli: Cli, data: str) -> None:
     assert "give another DEST" in cli("get", "data", "dir", "-", code=2).err
     assert f"there is no directory '{cli.root}/none'" in cli("get", "data", "a", cli.root / "none" / "a", code=3).err
     cli("get", "data", "a", "-", "--json", code=2)
+    nowhere = "/proc/of-that-name"  # where nothing can be made, whoever asks
+    assert f"error: {nowhere}: No such file or directory\n" in cli("get", "data", "a", nowhere, code=3).err
 
 
 @pytest.mark.fuse
@@ -82,3 +84,21 @@ def test_get_of_a_symlink_keeps_its_name(cli: Cli, data: str) -> None:
     assert sorted(os.listdir(out)) == ["current", "first"]
     assert (out / "current" / "c").read_bytes() == b"c"
     assert (out / "first").read_bytes() == b"aa\n"
+
+
+def test_a_name_that_is_too_long_is_told(cli: Cli, data: str) -> None:
+    name, local = "x" * 256, cli.root / "local"
+    local.mkdir()
+    (local / "c").write_text("c")
+    for arguments in (
+        ["put", "data", local / "c", name], ["put", "data", local, f"new/{name}"], ["get", "data", name],
+        ["put", "data", local / "c", f"new/{name}/c"], ["cp", "data", "a", name], ["cp", "data", "-r", "dir", name],
+        ["rm", "data", name], ["ls", "data", name],
+    ):  # fmt: skip
+        assert f"{name}: File name too long\n" in cli(*arguments, code=1).err
+    assert len(cli.versions("data")) == 1
+
+
+def test_a_refusal_shows_names_escaped(cli: Cli) -> None:
+    cli.volume("odd", {os.fsdecode(b"d/\xff"): b""})
+    assert r"/d/\xff: is the same file as /d/\xff" in cli("cp", "odd", "-r", "d", "/", "--force", code=1).err
