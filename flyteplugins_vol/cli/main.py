@@ -6,7 +6,9 @@ import importlib
 import os
 import sys
 import traceback
-from typing import NoReturn
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn, TextIO, cast
 
 import click
 
@@ -85,16 +87,45 @@ class _NobodyReads(Exception):
     """A broken pipe, which click would end with an exit code of its own."""
 
 
+@contextmanager
+def _nobody_reads() -> Generator[None, None, None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _NobodyReads from error
+
+
+class _Unheard:
+    """Standard error. That nobody reads it, or that its disk is full, is no reason for anything to fail."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 class Commands(click.Group):
     """Commands by section, each loaded when it is needed."""
 
+    def make_context(self, *arguments: Any, **more: Any) -> click.Context:
+        with _nobody_reads():  # help
+            return super().make_context(*arguments, **more)
+
     def invoke(self, ctx: click.Context) -> object:
-        try:
+        with _nobody_reads():
             found = super().invoke(ctx)
-            sys.stdout.flush()
+            ctx.ensure_object(Options).output.flush()
             return found
-        except BrokenPipeError as error:
-            raise _NobodyReads from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for _, names in _SECTIONS for name in names]
@@ -141,7 +172,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _open_standard_streams() -> None:
-    """Those that are closed (``>&-``): a pipe or a database could get their numbers, and print or read there.
+    """Open those that are closed (``>&-``): a pipe or a database could get their numbers, and print or read there.
 
     Whoever closes one wants to see nothing of it, so what is written there is dropped. `sys.stdin` stays None: there is
     nothing to read, which is not the same as nothing in it.
@@ -152,6 +183,7 @@ def _open_standard_streams() -> None:
             os.set_inheritable(null, null == fd)
             if fd:
                 setattr(sys, name, open(null, "w", encoding="utf-8", closefd=False))  # noqa: SIM115 - for ever
+    sys.stderr = cast("TextIO", _Unheard(sys.stderr))
 
 
 def _unraisable(found: sys.UnraisableHookArgs) -> None:

@@ -75,7 +75,7 @@ def serve(mounted: Mounted, volume: str, *, detached: bool = False) -> None:
             _let_go_of_the_terminal()
         elif mounted.options.as_json:
             output.line(json.dumps({"mount_path": mounted.path}))
-            sys.stdout.flush()
+            output.flush()
         else:
             kind = "a fork" if mounted.forked else "read-write" if mounted.volume.writable else "read-only"
             ends = "publishes" if mounted.commits else "ends it"
@@ -239,7 +239,7 @@ def _detach(options: Options) -> int:
     code = 0
     try:
         options.output.result({"mount_path": path, "pid": process.pid}, shown(path))
-        sys.stdout.flush()
+        options.output.flush()
     except BrokenPipeError:
         code = BROKEN_PIPE
     except OSError as error:

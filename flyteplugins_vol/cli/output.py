@@ -26,11 +26,26 @@ from flyteplugins_vol.io.tree import as_bytes
 _WIDTH = 4096  # of a table that goes into a pipe: never cut
 
 
+@contextmanager
+def to_standard_output() -> Generator[None, None, None]:
+    """What is written meanwhile goes there: an error says so, since a full disk may be another one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = "standard output"
+        raise
+
+
 class _Screen(Console):
     """Leaves a broken pipe to `main`, which has an exit code for it."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError(errno.EPIPE, "nobody reads any more")
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        with to_standard_output():
+            super().print(*objects, **options)
 
 
 class Output:
@@ -56,7 +71,8 @@ class Output:
 
     def line(self, text: str) -> None:
         """One line, as it is."""
-        sys.stdout.write(text + "\n")
+        with to_standard_output():
+            sys.stdout.write(text + "\n")
 
     def note(self, text: str) -> None:
         """Something that a person wants to know and a program does not."""
@@ -80,6 +96,11 @@ class Output:
         self.err.print(Text("error: ", style="bold red") + Text(failure.message))
         if failure.hint:
             self.err.print(Text(f"  hint: {failure.hint}", style="dim"))
+
+    def flush(self) -> None:
+        """Let the results go out now."""
+        with to_standard_output():
+            sys.stdout.flush()
 
     @contextmanager
     def progress(self, title: str, total: int | None = None) -> Generator[Bar, None, None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import stat as modes
 import sys
 from collections import deque
@@ -19,7 +18,7 @@ from flyteplugins_vol.cli.completing import paths as volume_paths
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import NotFoundError
 from flyteplugins_vol.cli.options import LocalPath, Options, common
-from flyteplugins_vol.cli.output import file_wire, name_text, path_wire, plain_name, table
+from flyteplugins_vol.cli.output import file_wire, name_text, path_wire, plain_name, table, to_standard_output
 from flyteplugins_vol.errors import UsageError
 from flyteplugins_vol.human import shown, size, when
 from flyteplugins_vol.io import ROVolume
@@ -223,9 +222,14 @@ def _nested(version: ROVolume, info: FileInfo, depth: int | None, directories: b
 
 def _stream(version: ROVolume, path: str) -> None:
     with version.open.sync(path, "rb", buffering=_PART) as file:
-        sys.stdout.flush()
-        shutil.copyfileobj(file, sys.stdout.buffer, _PART)
-        sys.stdout.buffer.flush()
+        data = b""
+        while True:
+            with to_standard_output():
+                sys.stdout.flush()
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            if not (data := file.read(_PART)):
+                break
 
 
 def _content(version: ROVolume, path: str) -> dict[str, Any]:

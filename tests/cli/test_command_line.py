@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,53 @@ def test_a_reader_that_goes_away(cli: Cli) -> None:
         process.stdout.close()
         assert process.wait(30) == 141
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ls", "--help"], ["list"]], ids=" ".join)
+def test_nobody_reads_from_the_beginning(cli: Cli, arguments: list[str]) -> None:
+    cli.volume("data")
+    with _that_nobody_reads() as pipe:
+        process = cli.process(*arguments, stdout=pipe)
+    assert process.communicate(timeout=30)[1] == b""
+    assert process.returncode == 141
+
+
+def test_errors_that_nobody_reads_change_nothing(cli: Cli) -> None:
+    cli.volume("data")
+    local = cli.root / "local"
+    local.mkdir()
+    (local / "a").write_text("a")
+    os.mkfifo(local / "fifo")  # of which a note tells
+    with _that_nobody_reads() as pipe:
+        process = cli.process("put", "data", local, "new", stderr=pipe)
+    assert process.communicate(timeout=30)[0].decode().strip() == cli.versions("data")[0]["locator"]
+    assert process.returncode == 0
+    assert cli("ls", "data", "new").lines == ["a"]
+    for arguments, code in (
+        (["ls", "nowhere"], 3), (["ls", "nowhere", "--json"], 3), (["ls", "data", "--nonsense"], 2), ([], 2),
+    ):  # fmt: skip
+        with open("/dev/full", "wb") as full:
+            assert cli.process(*arguments, stderr=full).wait(30) == code
+
+
+def test_a_full_disk_under_the_output_is_told(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    for arguments in (["cat", "data", "a"], ["ls", "data"], ["log", "data"], ["stat", "data", "--json"]):
+        with open("/dev/full", "wb") as full:
+            process = cli.process(*arguments, stdout=full)
+        told = process.communicate(timeout=30)[1].decode()
+        assert "standard output: No space left on device" in told
+        assert "FLYTE_VOL_CACHE_DIR" not in told
+        assert process.returncode == 5
+
+
+@contextmanager
+def _that_nobody_reads() -> Iterator[int]:
+    """A pipe to be written to."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    yield writing
+    os.close(writing)
 
 
 def test_ctrl_c_in_a_put_publishes_nothing(cli: Cli) -> None:
