@@ -11,8 +11,11 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +26,9 @@ from flyteplugins_vol.io import Volume
 from flyteplugins_vol.io.info import FileInfo
 from flyteplugins_vol.io.tree import as_bytes
 
-_WIDTH = 4096  # of a table that goes into a pipe: never cut
+_WIDTH = 1 << 20  # columns: what a table would take if it could
+_MAY_BE_CUT = "MESSAGE"  # the column that gives way to a narrow terminal, with other text of people
+_LEAST = 12  # columns that are left of it
 
 
 @contextmanager
@@ -54,8 +59,7 @@ class Output:
     def __init__(self, *, as_json: bool = False, quiet: bool = False) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        terminal = sys.stdout.isatty()
-        self.out = _Screen(highlight=False, soft_wrap=True, width=None if terminal else _WIDTH)
+        self.out = _Screen(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH)
         self.err = Console(stderr=True, highlight=False, soft_wrap=True)
 
     def result(self, value: Any, text: str | Text | Table | None = None) -> None:
@@ -63,7 +67,7 @@ class Output:
         if self.as_json:
             self.line(json.dumps(value, indent=2 if sys.stdout.isatty() else None))
         elif isinstance(text, Table):
-            self.out.print(text, soft_wrap=False)
+            self.out.print(_whole(self.out, text), end="")
         elif isinstance(text, Text):
             self.out.print(text)
         elif text != "":
@@ -160,6 +164,27 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, right
     for row in rows:
         made.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     return made
+
+
+def _whole(console: Console, rows: Table) -> Segments:
+    """A table as it is printed: only a message is cut to the terminal's width, which breaks longer lines by itself.
+
+    Names, versions and locators are there to be copied. No line ends in blanks: one long name would break them all.
+    """
+    options = console.options.update(width=_WIDTH)
+    last = rows.columns[-1]
+    over = Measurement.get(console, options, rows).maximum - console.width
+    if over > 0 and last.header == _MAY_BE_CUT:
+        widest = max(cell_len(str(cell)) for cell in last.cells)
+        last.max_width = max(_LEAST, widest - over)
+    printed: list[Segment] = []
+    for line in console.render_lines(rows, options, pad=False):
+        while line and not line[-1].text.strip():
+            line.pop()
+        if line:
+            line[-1] = Segment(line[-1].text.rstrip(), line[-1].style)
+        printed += [*line, Segment.line()]
+    return Segments(printed)
 
 
 def files_text(files: int) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -125,6 +128,36 @@ def test_a_reader_that_goes_away(cli: Cli) -> None:
         process.stdout.close()
         assert process.wait(30) == 141
         assert process.stderr.read() == b""
+
+
+def _in_terminal(cli: Cli, columns: int, *arguments: str) -> list[str]:
+    """The lines that a command prints on a terminal, without colours."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    process = cli.process(*arguments, stdout=theirs, env={**os.environ, "TERM": "xterm"})
+    os.close(theirs)
+    printed = b""
+    with suppress(OSError):  # the end of a terminal is EIO
+        while data := os.read(ours, 65536):
+            printed += data
+    os.close(ours)
+    assert process.wait(30) == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", printed.decode()).split("\r\n")[:-1]
+
+
+def test_a_narrow_terminal_cuts_messages_only(cli: Cli) -> None:
+    locator = cli.volume("data", {"name-" + "x" * 60: b""})
+    cli("new", "other", "-m", "message " * 10)
+    assert f"locator  {locator}" in _in_terminal(cli, 40, "stat", "data")
+    assert _in_terminal(cli, 40, "ls", "data", "-l")[1].endswith("  name-" + "x" * 60)
+    head, entry = _in_terminal(cli, 40, "log", "other")
+    assert head.split() == ["VERSION", "HASH", "CREATED", "AUTHOR", "SIZE", "STORED", "MESSAGE"]
+    assert re.fullmatch(r"other@1  [0-9a-f]{10}  [0-9-]{10} [0-9:]{8}  \S+ +0 B    \+0 B  message mes…", entry)
+    entry = _in_terminal(cli, 100, "log", "other")[1]
+    assert len(entry) == 100
+    assert entry.endswith("…")
+    assert _in_terminal(cli, 200, "log", "other")[1].endswith("message " * 9 + "message")
+    assert [line for line in cli("list").out.splitlines() if line.endswith(" ")] == []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["ls", "--help"], ["list"]], ids=" ".join)
