@@ -38,7 +38,7 @@ def diff(options: Options, a: str, b: str, only_sums: bool, exit_code: bool) -> 
     flytevol diff data@3 data-fork --stat
     flytevol diff data@3 data --exit-code --quiet > changes.txt
     """
-    with options.output.progress("comparing"):
+    with options.output.progress("comparing", of=""):
         found = Volume.diff.sync(version_at(a, options.store), version_at(b, options.store))
     with found:
         if options.as_json:

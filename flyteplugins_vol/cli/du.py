@@ -32,7 +32,7 @@ def du(options: Options, volume: str) -> None:
     flytevol du data@3 --json
     """
     version = version_at(volume, options.store)
-    with options.output.progress("looking") as bar:
+    with options.output.progress("looking", of="versions") as bar:
         found = version.space.sync(progress=bar)
     is_one = is_locator(volume) or "@" in volume
     versions = [one for one in reversed(found.versions) if not is_one or one.locator.file == f"{version.version}.json"]

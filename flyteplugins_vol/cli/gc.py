@@ -55,7 +55,7 @@ def gc(options: Options, url: str | None, grace: timedelta, abandoned: timedelta
     with opened_store(options.store) as store:
         check_is_store(store)  # before anything is written to what may be somebody's directory
     done = yes and not dry_run
-    with options.output.progress("collecting") as bar:
+    with options.output.progress("collecting", of="objects") as bar:
         found = Volume.gc.sync(options.store, dry_run=not done, grace=grace, abandoned=abandoned, progress=bar)
     options.output.result(_wire(found), _text(found, grace))
     if not done:

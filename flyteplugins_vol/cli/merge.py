@@ -73,7 +73,7 @@ def _merged(
             name = name or fork_name(store, base.name)
     how = cast("Literal['error', 'first', 'last']", on_conflict)
     try:
-        with options.output.progress("merging"):
+        with options.output.progress("merging", of=""):
             return Volume.merge.sync(base, *versions, into=line, name=name, on_conflict=how)
     except BaseException as error:
         if line is not None:

@@ -14,7 +14,16 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TransferSpeedColumn,
+)
 from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
@@ -107,15 +116,26 @@ class Output:
             sys.stdout.flush()
 
     @contextmanager
-    def progress(self, title: str, total: int | None = None) -> Generator[Bar, None, None]:
-        """A bar, if standard error is a terminal."""
+    def progress(self, title: str, total: int | None = None, *, of: str = "bytes") -> Generator[Bar, None, None]:
+        """A bar, if standard error is a terminal. ``of``: what is counted, if anything."""
         if self.quiet or not self.err.is_terminal:
             yield Bar(None, 0)
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(True),
-                   TransferSpeedColumn())  # fmt: skip
+        counts = (DownloadColumn(True), TransferSpeedColumn()) if of == "bytes" else (_Count(of),)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), *counts)
         with Progress(*columns, console=self.err, transient=True) as progress:
             yield Bar(progress, progress.add_task(title, total=total))
+
+
+class _Count(ProgressColumn):
+    """``3/8 versions``; nothing before the first is done."""
+
+    def __init__(self, of: str) -> None:
+        super().__init__()
+        self._of = of
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f} {self._of}")
 
 
 class Bar:

@@ -55,7 +55,7 @@ def prune(
         entry = volume_at(store, volume)
         plan = plan_pruning(store, entry, policy)
         if done:
-            with output.progress("pruning") as bar:
+            with output.progress("pruning", of="versions") as bar:
                 removed = set(prune_volume(store, entry, plan, bar))
         else:
             removed = {record.locator for record in plan.removed}

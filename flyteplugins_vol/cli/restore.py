@@ -40,7 +40,7 @@ def restore(
     """
     version = _version(volume, source, options.store)
     with opened_writer(options, volume, fork) as (writer, publish):
-        with options.output.progress("restoring"):
+        with options.output.progress("restoring", of=""):
             target = None if to is None else path_in(writer, to)
             done = writer.restore.sync(path_in(version, path), version, to=target, overwrite=force)
         options.output.note(f"from {version.name}@{_number(version)}: {count(done.files, 'file')}")

@@ -24,6 +24,6 @@ def warmup(options: Options, volume: str, paths: tuple[str, ...]) -> None:
     """
     version = version_at(volume, options.store)
     output = options.output
-    with output.progress("warming up"):
+    with output.progress("warming up", of=""):
         fetched = version.warm_up.sync(*(path_in(version, path) for path in paths))
     output.result({"fetched_bytes": fetched}, f"fetched {size(fetched)}")

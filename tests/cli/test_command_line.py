@@ -130,11 +130,11 @@ def test_a_reader_that_goes_away(cli: Cli) -> None:
         assert process.stderr.read() == b""
 
 
-def _in_terminal(cli: Cli, columns: int, *arguments: str) -> list[str]:
+def _in_terminal(cli: Cli, columns: int, *arguments: str, stream: str = "stdout") -> list[str]:
     """The lines that a command prints on a terminal, without colours."""
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = cli.process(*arguments, stdout=theirs, env={**os.environ, "TERM": "xterm"})
+    process = cli.process(*arguments, **{stream: theirs}, env={**os.environ, "TERM": "xterm"})
     os.close(theirs)
     printed = b""
     with suppress(OSError):  # the end of a terminal is EIO
@@ -158,6 +158,16 @@ def test_a_narrow_terminal_cuts_messages_only(cli: Cli) -> None:
     assert entry.endswith("…")
     assert _in_terminal(cli, 200, "log", "other")[1].endswith("message " * 9 + "message")
     assert [line for line in cli("list").out.splitlines() if line.endswith(" ")] == []
+
+
+def test_progress_counts_what_there_is(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    cli("put", "data", "-", "b", stdin=b"b")
+    cli("put", "data", "-", "c", stdin=b"c")
+    pruned = "\n".join(_in_terminal(cli, 100, "prune", "data", "--keep-last", "1", "--yes", stream="stderr"))
+    assert "2/2 versions" in pruned
+    assert "bytes" not in pruned
+    assert "bytes" not in "\n".join(_in_terminal(cli, 100, "diff", "data", "data", stream="stderr"))
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["ls", "--help"], ["list"]], ids=" ".join)
