@@ -201,6 +201,9 @@ def run(arguments: list[str]) -> int:
         click.echo(error.ctx.get_help(), err=True)
         return 2
     except click.UsageError as error:
+        options.as_json |= (
+            "--json" in arguments[: arguments.index("--") if "--" in arguments else None]
+        )  # not parsed yet
         if options.as_json:
             return _fail(options, error, arguments)
         error.show()

@@ -53,6 +53,10 @@ def test_errors_are_short_and_json_for_programs(cli: Cli) -> None:
     import json
 
     wire = json.loads(cli("ls", "nowhere", "--json", code=3).err)
+    for line in (["ls", "--nonsense", "--json"], ["nonsense", "--json"], ["get", "--json"], ["exec", "x", "--json"]):
+        code = 125 if "exec" in line else 2
+        assert json.loads(cli(*line, code=code).err)["error"]["kind"] == "usage"
+    assert cli("exec", "--nonsense", "--", "x", "--json", code=125).err.startswith("Usage:")
     assert wire["error"]["kind"] == "not-found"
     assert wire["error"]["code"] == 3
     assert wire["error"]["hint"]
