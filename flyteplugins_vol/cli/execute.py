@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -12,9 +14,10 @@ from typing import Any
 import click
 
 from flyteplugins_vol.cli.completing import volume_names
+from flyteplugins_vol.cli.errors import Failure
 from flyteplugins_vol.cli.interrupt import handled
 from flyteplugins_vol.cli.lookup import NOT_FOUND, NOT_RUNNABLE, refused
-from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options
+from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options, published_wire
 from flyteplugins_vol.cli.options import MOUNT_PATH, TO_WRITE, Options, common
 from flyteplugins_vol.errors import VolumeError
 
@@ -45,8 +48,9 @@ def execute(
     """Mount VOLUME, run COMMAND, publish what it wrote if it succeeded, unmount, and exit with its exit code.
 
     Signals are passed on to the command, but for those that are ignored (nohup). Its output is its own: the new locator
-    goes to standard error and into --locator-file. A locator (or NAME@VERSION) is forked first; a plain NAME is written
-    to as it is. The mount path is in the command's environment as FLYTEVOL_MOUNT.
+    goes to standard error and into --locator-file. With --json: a line there, in the end. A locator (or NAME@VERSION)
+    is forked first; a plain NAME is written to as it is. The mount path is in the command's environment as
+    FLYTEVOL_MOUNT.
 
     Exit codes: the command's; 128 + n if signal n ended it; 125 if flytevol failed; 126 and 127 if the command could
     not be run or found.
@@ -57,26 +61,29 @@ def execute(
     srun flytevol exec "$LOCATOR" --at "$SLURM_TMPDIR/data" --locator-file out.txt -- ./job.sh
     """
     if (why := refused(command[0], at=directory, chdir=chdir)) is not None:
-        click.echo(f"error: {why[1]}", err=True)
-        return why[0]
+        return _unrunnable(options, *why)
     mounted = begin(options, volume, directory, given)
-    code, ran = _run(command, mounted.path, chdir)
+    code, ran = _run(options, command, mounted.path, chdir)
     publishes = ran and (when == "always" or (when == "success" and code == 0))
-    return _end(mounted, code, publishes, locator_file)
+    return _end(mounted, code, publishes, locator_file, ran=ran)
 
 
-def _run(command: tuple[str, ...], path: str, chdir: bool) -> tuple[int, bool]:
+def _unrunnable(options: Options, code: int, why: str) -> int:
+    options.output.failure(Failure("command", why, "", code))
+    return code
+
+
+def _run(options: Options, command: tuple[str, ...], path: str, chdir: bool) -> tuple[int, bool]:
     """The exit code, and whether the command ran at all."""
     environment = {**os.environ, "FLYTEVOL_MOUNT": path}
     with _signals_passed_on() as started:
         try:
             process = subprocess.Popen(command, env=environment, cwd=path if chdir else None)
         except FileNotFoundError:
-            click.echo(f"error: there is no command {command[0]!r}", err=True)
-            return NOT_FOUND, False
+            return _unrunnable(options, NOT_FOUND, f"there is no command {command[0]!r}"), False
         except OSError as error:
-            click.echo(f"error: {command[0]!r} cannot be run: {error.strerror}", err=True)
-            return NOT_RUNNABLE, False
+            why = f"{command[0]!r} cannot be run: {error.strerror}"
+            return _unrunnable(options, NOT_RUNNABLE, why), False
         started(process)
         code = process.wait()
     return (code if code >= 0 else 128 - code), True
@@ -114,7 +121,7 @@ def _in_foreground() -> bool:
         return False
 
 
-def _end(mounted: Mounted, code: int, publishes: bool, locator_file: str | None) -> int:
+def _end(mounted: Mounted, code: int, publishes: bool, locator_file: str | None, *, ran: bool) -> int:
     output = mounted.options.output
     mounted.commits = mounted.commits and publishes
     writable = mounted.volume.writable
@@ -126,11 +133,14 @@ def _end(mounted: Mounted, code: int, publishes: bool, locator_file: str | None)
             output.warn(f"not published: {error.message}")
             return code
         raise
-    if version is not None:
+    if output.as_json and ran:
+        sys.stderr.write(json.dumps({**published_wire(mounted, version), "code": code}) + "\n")
+    elif version is not None:
         output.err.print(str(version.locator), markup=False)
+    if version is not None:
         if locator_file is not None:
             with open(locator_file, "w", encoding="utf-8") as file:
                 file.write(f"{version.locator}\n")
-    elif writable and code:
+    elif writable and code and not output.as_json:
         output.warn(f"the command ended with {code}: nothing is published (--commit always would)")
     return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -28,6 +29,20 @@ def test_exec_publishes_and_passes_the_output_on(cli: Cli) -> None:
     assert cli.versions("data")[0]["locator"] == locator
     assert cli("cat", "data", "b").out == "new\n"
     assert not path.exists()
+
+
+def test_exec_tells_programs_of_the_end(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a", "no-program": b""})
+    path = cli.root / "mnt"
+    at = ("data", "--at", path, "--json", "--")
+    done = executed(cli, *at, "sh", "-c", 'echo out; echo new > "$FLYTEVOL_MOUNT/b"')
+    told = json.loads(done.stderr)
+    assert (done.stdout, told["mount_path"], told["code"]) == ("out\n", str(path), 0)
+    assert told["version"]["locator"] == cli.versions("data")[0]["locator"]
+    told = json.loads(executed(cli, *at, "false", code=1).stderr)
+    assert (told["version"], told["code"]) == (None, 1)
+    for command, code in (("nowhere-at-all", 127), (f"{path}/not-there", 127), (f"{path}/no-program", 126)):
+        assert json.loads(executed(cli, *at, command, code=code).stderr)["error"]["code"] == code
 
 
 def test_exec_begins_nothing_if_the_locator_cannot_be_written(cli: Cli) -> None:
