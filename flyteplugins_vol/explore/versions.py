@@ -91,8 +91,15 @@ class Versions:
         return self.record(str(locator))
 
     def check_reachable(self, record: VersionRecord) -> None:
-        """Ask the store for this version. Raises `StoreError` if it does not answer, or no longer has it."""
+        """Ask the store for this version.
+
+        Raises `VersionNotFoundError` if it has been deleted, `StoreError` if the store does not answer or has nothing.
+        """
         if self.store.get(record.locator.key) is None:
+            if list_volumes(self.store):
+                raise VersionNotFoundError(
+                    f"{record.locator} has been deleted", hint="2 shows the history: open another version"
+                )
             raise StoreUnavailableError(
                 f"the store no longer has {record.locator}", hint="is its disk mounted? has the version been deleted?"
             )

@@ -17,6 +17,8 @@ from flyteplugins_vol.explore.versions import Versions
 from flyteplugins_vol.explore.widgets.bars import StatusLine
 from flyteplugins_vol.explore.widgets.columns import ColumnLine
 from flyteplugins_vol.explore.widgets.guard import guarded
+from flyteplugins_vol.history.deletion import delete_version
+from flyteplugins_vol.history.record import parse_locator
 from tests.explore.conftest import Cats, Driver, World, exploring
 
 
@@ -229,6 +231,21 @@ async def test_offline_is_said_and_the_index_is_still_there(cats: Cats) -> None:
         await e.until(lambda: "online" in e.text)
         await e.press("left_square_bracket")
         assert "epoch 1" in e.text
+
+
+async def test_a_version_that_is_deleted_meanwhile_is_no_lost_store(cats: Cats) -> None:
+    async with exploring(cats.locators[1], size=(140, 30)) as e:
+        assert "○" not in e.text
+        delete_version(cats.world.store, parse_locator(cats.locators[1]))
+        await e.press("r")
+        assert "has been deleted" in e.text
+        assert "does not answer" not in e.text
+        assert "offline" not in e.text
+        e.app.clear_notifications()
+        await e.press("r")  # once is enough
+        assert "has been deleted" not in e.text
+        await e.press("2", "home", "enter")
+        assert "README" in e.text
 
 
 async def test_a_store_that_hangs_blocks_nothing(cats: Cats, monkeypatch: pytest.MonkeyPatch) -> None:

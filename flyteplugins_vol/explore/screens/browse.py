@@ -14,7 +14,7 @@ from textual.screen import Screen
 from textual.widgets import ContentSwitcher, Footer
 
 from flyteplugins_vol import human
-from flyteplugins_vol.errors import ObjectMissingError, StoreError, VolumeError
+from flyteplugins_vol.errors import ObjectMissingError, StoreError, VersionNotFoundError, VolumeError
 from flyteplugins_vol.explore.connection import InterruptedQueryError
 from flyteplugins_vol.explore.diff import Diff
 from flyteplugins_vol.explore.feed import Feed
@@ -26,6 +26,7 @@ from flyteplugins_vol.explore.screens.producer import ProducerScreen
 from flyteplugins_vol.explore.screens.search import SearchScreen
 from flyteplugins_vol.explore.sources import Shown
 from flyteplugins_vol.explore.threads import in_thread
+from flyteplugins_vol.explore.versions import Versions
 from flyteplugins_vol.explore.views.changes import ChangesView
 from flyteplugins_vol.explore.views.files import FilesView
 from flyteplugins_vol.explore.views.history import HistoryView
@@ -34,7 +35,7 @@ from flyteplugins_vol.explore.widgets.bars import StatusLine, Title, TopBar, Vie
 from flyteplugins_vol.explore.widgets.guard import guarded, say_error
 from flyteplugins_vol.explore.widgets.rows import Rows
 from flyteplugins_vol.explore.widgets.versions import VersionRows, short
-from flyteplugins_vol.history.record import VersionRecord
+from flyteplugins_vol.history.record import Locator, VersionRecord
 from flyteplugins_vol.human import shown
 
 
@@ -71,6 +72,7 @@ class BrowseScreen(Screen[None]):
         self._marked: VersionRecord | None = None
         self._pattern = ""
         self._offline_said = False
+        self._deleted: set[Locator] = set()  # of which was said that they are
 
     def compose(self) -> ComposeResult:
         yield TopBar(id="top")
@@ -170,7 +172,7 @@ class BrowseScreen(Screen[None]):
         assert shown.versions is not None
         try:
             if shown.record is not None:
-                await in_thread(shown.versions.check_reachable, shown.record)
+                await self._check_reachable(shown.versions, shown.record)
             async for _ in self._feed.load():
                 self._answered(None)
                 self._show_history()
@@ -180,6 +182,15 @@ class BrowseScreen(Screen[None]):
         except VolumeError as error:
             self._complain(error)
         self._show_history()
+
+    async def _check_reachable(self, versions: Versions, record: VersionRecord) -> None:
+        """Raises `StoreError`. That the version was deleted is no trouble of the store's: it is said once."""
+        try:
+            await in_thread(versions.check_reachable, record)
+        except VersionNotFoundError as error:
+            if record.locator not in self._deleted:
+                self._deleted.add(record.locator)
+                say_error(self, error)
 
     def _show_history(self) -> None:
         if self._feed is None:
