@@ -120,6 +120,16 @@ async def test_search_goes_there(cats: Cats) -> None:
         assert path(e) == "/images/bengal/one.png"
 
 
+async def test_enter_waits_for_what_is_searched(cats: Cats) -> None:
+    """Whoever types a whole name is done before the index was asked."""
+    async with exploring(cats.locators[2]) as e:
+        await e.press("slash")
+        await e.pilot.press(*"one", "enter")
+        await e.until(lambda: not isinstance(e.app.screen, SearchScreen))
+        await e.settle()
+        assert path(e) == "/images/bengal/one.png"
+
+
 async def test_stepping_back_and_forward(cats: Cats) -> None:
     async with exploring("cats") as e:
         await e.press("down", "right", "right", "right", "right")

@@ -42,6 +42,8 @@ class SearchScreen(ModalScreen["tuple[bytes, ...] | None"]):
         self._pattern = pattern
         self._timer: Timer | None = None
         self.asked = pattern
+        self._answered: str | None = None  # the pattern that the results are of
+        self._chosen = False  # before there were any
 
     def compose(self) -> ComposeResult:
         with Vertical(id="search", classes="dialog") as dialog:
@@ -73,12 +75,16 @@ class SearchScreen(ModalScreen["tuple[bytes, ...] | None"]):
             event.stop()
 
     def on_input_changed(self) -> None:
+        self._chosen = False
         if self._timer is not None:
             self._timer.stop()
         self._timer = self.set_timer(_PAUSE, self._ask)
 
     def on_input_submitted(self) -> None:
-        self._choose()
+        if self._answered == self.pattern:
+            self._choose()
+        else:
+            self._chosen = True
 
     def on_rows_chosen(self, event: Rows.Chosen) -> None:
         event.stop()
@@ -108,6 +114,10 @@ class SearchScreen(ModalScreen["tuple[bytes, ...] | None"]):
         await self._page(pattern, None)
         if pattern and not self.results.results:
             self.results.clear("Nothing has such a name.")
+        if pattern == self.pattern:
+            self._answered = pattern
+            if self._chosen:
+                self._choose()
 
     async def _more(self) -> None:
         last = self.results.result and self.results.results[-1][0]
