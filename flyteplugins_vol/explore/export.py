@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from flyteplugins_vol.explore.contents import Contents
 from flyteplugins_vol.explore.queries import Entry
 
 _CHUNK = 4 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class ExportStopped(Exception):
@@ -39,7 +41,8 @@ def export(
         _write(contents, entry, part, progress, stop)
         os.replace(part, target)
     except OSError as error:
-        raise LocalDirectoryError(f"{target}: {error.strerror}", hint="give a path on another disk") from error
+        where = "give a path on another disk" if error.errno in _FULL else "give another path"
+        raise LocalDirectoryError(f"{target}: {error.strerror}", hint=where) from error
     finally:
         with suppress(OSError):
             os.unlink(part)

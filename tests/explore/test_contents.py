@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flyteplugins_vol.errors import StoreError, UsageError
+from flyteplugins_vol.errors import LocalDirectoryError, StoreError, UsageError
 from flyteplugins_vol.explore.contents import StoreContents
 from flyteplugins_vol.explore.export import ExportStopped, export
 from flyteplugins_vol.explore.queries import Entry, IndexReader
@@ -56,6 +56,10 @@ async def test_export_is_whole_and_keeps_holes(world: World, tmp_path: Path) -> 
     export(contents, entry, str(target), force=True, progress=done.append, stop=threading.Event())
     with pytest.raises(UsageError, match="is a directory"):
         export(contents, entry, str(tmp_path), force=True, progress=done.append, stop=threading.Event())
+    nowhere = str(tmp_path / "none" / "x")
+    with pytest.raises(LocalDirectoryError, match="No such file or directory") as refused:
+        export(contents, entry, nowhere, force=True, progress=done.append, stop=threading.Event())
+    assert refused.value.hint == "give another path"
     contents.close()
 
 
