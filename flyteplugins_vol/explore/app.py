@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import TypeAlias
 
 from textual.app import App
@@ -40,12 +44,21 @@ class ExplorerApp(App["VolumeError | None"]):
         for theme in (DARK, LIGHT):
             self.register_theme(theme)
         self.theme = DARK.name
+        self._end_by_signals()
         self.push_screen(self._loading)
         self.run_worker(self._start)
 
     def action_theme(self) -> None:
         """Dark or light."""
         self.theme = LIGHT.name if self.current_theme.dark else DARK.name
+
+    def _end_by_signals(self) -> None:
+        """SIGTERM, and SIGHUP when the terminal is closed, end it as q does: the screen is put in order, copies go."""
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                with suppress(NotImplementedError):  # nor handlers in a loop
+                    asyncio.get_running_loop().add_signal_handler(number, partial(self.exit, return_code=128 + number))
 
     async def _start(self) -> None:
         try:

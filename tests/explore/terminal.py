@@ -26,7 +26,7 @@ class Terminal:
         environment = {
             "FLYTE_VOL_CACHE_DIR": str(self._root / "cache"), "FLYTE_VOL_STORE": f"file://{self._root}/store",
             "PYTHONPATH": str(ROOT), "TERM": "screen-256color", "PATH": os.environ["PATH"], "HOME": str(self._root),
-            "LANG": "C.UTF-8",
+            "LANG": "C.UTF-8", "TMPDIR": str(self._root),
         }  # fmt: skip
         variables = [f"{name}={value}" for name, value in environment.items()]
         line = f"{shlex.join(['env', '-i', *variables, *command])}; echo exit code $?; sleep 1000"

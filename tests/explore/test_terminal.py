@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -10,7 +12,8 @@ import pytest
 from flyteplugins_vol.errors import IndexDamagedError, UsageError
 from flyteplugins_vol.explore import run
 from flyteplugins_vol.explore.sources import Shown, resolve
-from tests.explore.conftest import Cats
+from tests.cli.conftest import wait_for
+from tests.explore.conftest import Cats, World, commit, put
 from tests.explore.terminal import Terminal
 
 _COMMAND = (
@@ -67,6 +70,29 @@ def test_quitting_does_not_wait_for_a_store_that_is_away(cats: Cats, terminal: T
     terminal.keys("q")
     terminal.until(lambda text: "exit code 0" in text)
     assert time.monotonic() - start < 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["SIGTERM", "the terminal is closed"])
+def test_whatever_ends_it_leaves_nothing(world: World, terminal: Terminal, tmp_path: Path, end: str) -> None:
+    volume = world.new()
+    commit(volume)
+    put(volume, "draft", b"not committed")
+    volume.workspace.index.commit()  # as the mount does every second
+    command = "import os, pathlib; pathlib.Path('pid').write_text(str(os.getpid())); " + _COMMAND
+    terminal.python(command, volume.spec.meta_dir)
+    terminal.until(lambda text: "workspace, not committed" in text and "draft" in text)
+    assert len(list(tmp_path.glob("flytevol-explore-*"))) == 1  # a copy of the index, which goes on to change
+    pid = int((tmp_path / "pid").read_text())
+    if end == "SIGTERM":
+        os.kill(pid, signal.SIGTERM)
+        left = terminal.until(lambda text: "exit code 143" in text)
+        assert "draft" not in left  # the screen is what it was
+        assert "Traceback" not in left
+    else:
+        terminal.close()
+        wait_for(lambda: not Path(f"/proc/{pid}").exists())
+    assert list(tmp_path.glob("flytevol-explore-*")) == []
 
 
 def test_without_a_terminal(cats: Cats) -> None:
