@@ -55,6 +55,8 @@ def check_named_store(store: ObjectStore, url: str | None) -> None:
             f"there is no store {store.url}",
             hint="--store names another one; `flytevol new` makes a store with its first volume",
         )
+    if where.scheme == "file" and os.path.exists(where.path) and not os.path.isdir(where.path):
+        raise NotFoundError(f"there is no store {store.url}: it is no directory", hint="--store names another one")
 
 
 def check_is_store(store: ObjectStore) -> None:

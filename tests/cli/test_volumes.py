@@ -13,6 +13,9 @@ from tests.cli.conftest import Cli
 
 def test_new_and_list(cli: Cli) -> None:
     assert f"there is no store {cli.store}\n" in cli("list", code=3).err
+    (cli.root / "store").write_text("")
+    assert "it is no directory" in cli("list", code=3).err
+    (cli.root / "store").unlink()
     (cli.root / "store").mkdir()
     assert cli("list").out == ""
     made = cli("new", "data", "-m", "begin").lines
