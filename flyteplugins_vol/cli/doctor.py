@@ -17,6 +17,7 @@ import click
 from rich.text import Text
 
 from flyteplugins_vol.cli.addresses import opened_store
+from flyteplugins_vol.cli.errors import failure_of
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.config import cache_root
 from flyteplugins_vol.errors import SetupError, StoreError, VolumeError
@@ -83,7 +84,7 @@ def _findings(options: Options, no_store: bool) -> Iterator[Finding]:
     try:
         yield disk(cache_root())
     except SetupError as error:  # of a user without a home directory
-        yield Finding("cache disk", FAILED, error.message, error.hint)
+        yield Finding("cache disk", FAILED, error.message, failure_of(error).hint)
     if not no_store:
         yield from store(options.store)
 
@@ -169,7 +170,7 @@ def store(url: str | None) -> Iterator[Finding]:
         with opened_store(url) as opened:
             yield from _probe(opened)
     except VolumeError as error:
-        yield Finding("store", FAILED, error.message, error.hint)
+        yield Finding("store", FAILED, error.message, failure_of(error).hint)
 
 
 def _probe(opened: ObjectStore) -> Iterator[Finding]:
@@ -223,7 +224,7 @@ def _checked(item: str, good: str, check: Callable[[], Any]) -> Finding:
     try:
         check()
     except SetupError as error:
-        return Finding(item, FAILED, error.message, error.hint)
+        return Finding(item, FAILED, error.message, failure_of(error).hint)
     return Finding(item, OK, good)
 
 
@@ -231,7 +232,7 @@ def _tried(item: str, step: Callable[[], Any]) -> Finding:
     try:
         step()
     except VolumeError as error:
-        return Finding(item, FAILED, error.message, error.hint)
+        return Finding(item, FAILED, error.message, failure_of(error).hint)
     return Finding(item, OK, "works")
 
 

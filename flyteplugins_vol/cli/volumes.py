@@ -19,7 +19,7 @@ from flyteplugins_vol.cli.addresses import (
     volume_at,
 )
 from flyteplugins_vol.cli.completing import volume_names
-from flyteplugins_vol.cli.errors import DeclinedError
+from flyteplugins_vol.cli.errors import DeclinedError, failure_of
 from flyteplugins_vol.cli.options import Options, common
 from flyteplugins_vol.cli.output import Waiting, files_text, table, version_wire
 from flyteplugins_vol.config import cache_root
@@ -207,7 +207,7 @@ def _entry_wire(volume: VolumeInfo) -> dict[str, Any]:
         "id": volume.id,
         "store": volume.store,
         "newest": None if volume.newest is None else version_wire(volume.newest),
-        "error": None if volume.error is None else volume.error.to_wire(),
+        "error": None if volume.error is None else {**volume.error.to_wire(), "hint": failure_of(volume.error).hint},
     }
 
 

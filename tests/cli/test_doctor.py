@@ -79,6 +79,15 @@ def test_stores_that_do_not_do(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Non
     assert found["delete"]["state"] == "ok"
 
 
+def test_hints_are_to_be_typed(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLYTE_VOL_ENCRYPTION_KEY", "a secret of some length")
+    cli.volume("data")
+    monkeypatch.delenv("FLYTE_VOL_ENCRYPTION_KEY")
+    put = next(one for one in cli("doctor", "--json", code=5).json if one["item"] == "put")
+    [listed] = cli("list", "--json").json
+    assert put["repair"] == listed["error"]["hint"] == "set FLYTE_VOL_ENCRYPTION_KEY"
+
+
 def test_a_clock_that_is_wrong(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     monkeypatch.setattr(doctor.time, "time", lambda: now - 3600)
