@@ -114,6 +114,8 @@ _TYPED: tuple[tuple[str, str], ...] = (
     (", or give other store_options=", ""),
     ("pass what is missing as store_options=StoreOptions(config=…)",
      "the command line has no options for it: use file://, s3://, gs:// or abfs://"),
+    (" (fork())", ""),
+    (" (force=True)", ""),
     (", or give encryption= or StoreOptions(encryption=…)", ""),
 )  # fmt: skip
 """What hints say in Python, and what is to be typed instead."""

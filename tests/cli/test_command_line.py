@@ -98,6 +98,10 @@ def test_hints_are_to_be_typed_at_a_command_line() -> None:
         hint = failure_of(errors.StoreError("x", hint=f"before{call}after")).hint
         assert hint == f"before{command}after"
         assert not re.search(r"\(\)|\w=|StoreOptions|vol\.", hint)
+    of_commands = re.findall(r'hint=f?"([^"]*(?: --\w|`flytevol)[^"]*)"', source)
+    assert len(of_commands) > 10
+    for hint in (re.sub(r"{.*?}", "", hint) for hint in of_commands):
+        assert not re.search(r"\(\)|\w=", failure_of(errors.StoreError("x", hint=hint)).hint), hint
 
 
 def test_a_bug_is_an_error_too(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
