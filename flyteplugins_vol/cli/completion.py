@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 import click
 from click.shell_completion import get_completion_class
 
@@ -20,6 +22,8 @@ def completion(options: Options, shell: str) -> None:
     flytevol completion fish > ~/.config/fish/completions/flytevol.fish
     """
     from flyteplugins_vol.cli.main import cli
+
+    importlib.import_module("flyteplugins_vol.cli.bash_completion")  # in the place of click's
 
     found = get_completion_class(shell)
     assert found is not None

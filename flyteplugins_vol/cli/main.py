@@ -195,6 +195,8 @@ def _unraisable(found: sys.UnraisableHookArgs) -> None:
 def run(arguments: list[str]) -> int:
     """Run the command line; the exit code."""
     options = Options()
+    if "_FLYTEVOL_COMPLETE" in os.environ:  # a shell asks
+        importlib.import_module("flyteplugins_vol.cli.bash_completion")
     try:
         code = cli.main(arguments, prog_name="flytevol", standalone_mode=False, obj=options)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shlex
 import signal
 import socket
 import struct
@@ -280,6 +281,28 @@ def test_completion(cli: Cli) -> None:
     assert "--recursive" in completed("ls", "--rec")
     for shell in ("bash", "zsh", "fish"):
         assert "_FLYTEVOL_COMPLETE" in cli("completion", shell).out
+
+
+def test_bash_completes_any_name(cli: Cli, tmp_path: Path) -> None:
+    """What it inserts is what the shell makes the name of."""
+    cli.volume("data", {"d/a b": b"", "d/new\nline": b"", "d/*": b"", "e x/f": b""})
+    program = tmp_path / "flytevol"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    program.chmod(0o755)
+    script = cli("completion", "bash").out
+    function = re.findall(r"^(\w+)\(\)", script, re.MULTILINE)[0]
+
+    def completed(word: str) -> list[str]:
+        lines = (
+            f"compopt() {{ :; }}; COMP_WORDS=(flytevol cat data {shlex.quote(word)}) COMP_CWORD=3; {function} {program}"
+        )
+        told = f"{script}\n{lines}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        return subprocess.run(["bash", "-c", told], capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert completed("d/") == [r"d/\*", r"d/a\ b", r"d/new\\nline"]
+    assert completed(r"d/a\ ") == [r"d/a\ b"]
+    assert completed("e") == [r"e\ x/"]
+    assert completed(r"e\ x/") == [r"e\ x/f"]
 
 
 def test_the_explorer_needs_a_terminal(cli: Cli) -> None:
