@@ -143,7 +143,8 @@ def _in_terminal(cli: Cli, columns: int, *arguments: str, stream: str = "stdout"
     """The lines that a command prints on a terminal, without colours."""
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    process = cli.process(*arguments, **{stream: theirs}, env={**os.environ, "TERM": "xterm"})
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    process = cli.process(*arguments, **{stream: theirs}, env={**environment, "TERM": "xterm"})
     os.close(theirs)
     printed = b""
     with suppress(OSError):  # the end of a terminal is EIO

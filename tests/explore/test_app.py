@@ -248,7 +248,7 @@ async def test_a_version_that_is_deleted_meanwhile_is_no_lost_store(cats: Cats) 
         assert "○" not in e.text
         delete_version(cats.world.store, parse_locator(cats.locators[1]))
         await e.press("r")
-        assert "has been deleted" in e.text
+        await e.until(lambda: "has been deleted" in e.text)
         assert "does not answer" not in e.text
         assert "offline" not in e.text
         e.app.clear_notifications()
