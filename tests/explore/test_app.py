@@ -83,7 +83,7 @@ async def test_odd_names_are_shown_and_usable(cats: Cats, tmp_path: Path) -> Non
         await e.press("e")
         e.app.screen.query_one("Input").value = str(tmp_path / "out.txt")  # type: ignore[attr-defined]
         await e.press("enter")
-        await e.until(lambda: "there already" in e.text)
+        await e.until(lambda: "Enter once more overwrites it" in e.text)
         await e.press("enter")  # once more means yes
         await e.until(lambda: e.app.screen is e.browse)
 
