@@ -121,7 +121,10 @@ _TYPED: tuple[tuple[str, str], ...] = (
 """What hints say in Python, and what is to be typed instead."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ELSEWHERE = "free some space there, or set FLYTE_VOL_CACHE_DIR to a directory on another disk"
-_NOT_EMPTY = "-r (--recursive) takes whole directories"
+_OF_ERRNO = {
+    errno.ENOTEMPTY: "-r (--recursive) takes whole directories",
+    errno.EBUSY: "the root of a volume stays: -r (--recursive) takes all that is in it",
+}
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -135,7 +138,7 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, OSError) and error.errno is not None:
         if error.errno in _FULL:
             code, hint = 5, _ELSEWHERE if error.filename is None else "free some space there"
-        hint = _NOT_EMPTY if error.errno == errno.ENOTEMPTY else hint
+        hint = _OF_ERRNO.get(error.errno, hint)
         where = f"{shown(os.fsdecode(error.filename))}: " if isinstance(error.filename, (str, bytes)) else ""
         return Failure("file", f"{where}{shown_text(error.strerror or str(error))}", hint, code)
     return Failure("failure", f"{type(error).__name__}: {error}", "--debug shows the traceback", code)

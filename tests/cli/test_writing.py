@@ -84,6 +84,7 @@ def test_cp_and_rm(cli: Cli, data: str) -> None:
     assert "-r" in done.err
     cli("rm", "data", "nowhere", code=3)
     cli("rm", "data", "nowhere", "--force")
+    assert "the root of a volume stays" in cli("rm", "data", "/", code=1).err
     cli("rm", "data", "-r", "dir", "a", "a2")
     assert cli("ls", "data").lines == ["dir2/"]
     assert cli("rm", "data", "dir2/b", "--json").json["parents"] == [cli.versions("data")[1]["locator"]]
