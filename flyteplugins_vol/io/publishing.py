@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +17,14 @@ from flyteplugins_vol.errors import (
 )
 from flyteplugins_vol.history.forking import publish_fork
 from flyteplugins_vol.history.record import VersionRecord
-from flyteplugins_vol.history.unmounted import publish_unmounted
+from flyteplugins_vol.history.unmounted import Unmounted, publish_unmounted
 from flyteplugins_vol.io import hosts
 from flyteplugins_vol.io.dual import dual
 from flyteplugins_vol.io.facts import new_id
 from flyteplugins_vol.io.mounted import Mountable
 from flyteplugins_vol.io.mounting import MountOptions
 from flyteplugins_vol.io.opened import make_room
+from flyteplugins_vol.io.tree import FileTree
 from flyteplugins_vol.io.writing import WriteFiles
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ class Publishing(WriteFiles, Mountable):
         super().__init__(**fields)
         self._final: ROVolume | None = None
         self._abandoned = False
+        self._ending = False
         self._failure = ""  # why it could not be handed over: SDKs tell little more of it than its repr
         # So that a handle returned twice is finalized once, and one that is being mounted is not passed over.
         self._publishing = self._turn
@@ -53,11 +57,12 @@ class Publishing(WriteFiles, Mountable):
         All that was closed or synced before is in it. Without a message and without changes the last version is
         returned. ``message``: 128 KiB at most. ``progress``: called with dicts that have a ``phase``. Raises
         `NotMountedError`, `UsageError`, `StoreError`, `ConflictError`, `CommitError`; the mount lives on then, and the
-        data is kept.
+        data is kept. `MountFailedError`: it has ended by itself, and the next `mount` takes up what it had.
         """
         with self._publishing:
             self._check_open()
             self._access.check_ours(self.name)
+            self._check_not_lost()
             if self._access.writer is not None:
                 self._record = record = self._commit_unmounted(message, progress)
             elif self._live().read_only:
@@ -86,19 +91,20 @@ class Publishing(WriteFiles, Mountable):
             else:
                 self._check_alive(self._mounting)
                 final = self._do_commit(message, progress=progress)
-            if self._mounting is not None:
-                told = self._mounting.end(keep=False)
-                if "kept" not in told and not self._mounting.read_only:
-                    raise CommitError(
-                        "the mount's daemon ended before it said that all is published",
-                        hint="what it had not published is kept: mount the volume again, or `flytevol recover`",
-                    )
-                wire = told.get("record")
-                if wire is not None:  # of a version with what was written while this one was published
-                    self._record = record = VersionRecord.from_wire(wire)
-                    final = self._published(record)
-            self._access.close()
-            self._final = final
+            with self._ended_here():
+                if self._mounting is not None:
+                    told = self._mounting.end(keep=False)
+                    if "kept" not in told and not self._mounting.read_only:
+                        raise CommitError(
+                            "the mount's daemon ended before it said that all is published",
+                            hint="what it had not published is kept: mount the volume again, or `flytevol recover`",
+                        )
+                    wire = told.get("record")
+                    if wire is not None:  # of a version with what was written while this one was published
+                        self._record = record = VersionRecord.from_wire(wire)
+                        final = self._published(record)
+                self._access.close()
+                self._final = final
             return final
 
     finalize = dual(_do_finalize)
@@ -146,11 +152,12 @@ class Publishing(WriteFiles, Mountable):
         """An independent writable volume that begins as this one is now.
 
         Mounted for writing, or written to without a mount: commits first. Raises `NothingCommittedError` if there is
-        nothing to begin with.
+        nothing to begin with, `MountFailedError` if the mount has ended by itself.
         """
         if self._final is not None:
             return self._final.fork.sync(name)
         self._check_open()
+        self._check_not_lost()
         mounting = self._mounting
         if (mounting is not None and mounting.live and not mounting.read_only) or self.has_changes:
             self._do_commit()
@@ -165,10 +172,11 @@ class Publishing(WriteFiles, Mountable):
         The next mount of the volume takes it up, and `recoverable` has it. What was written without a mount is dropped,
         as by `abandon`. Idempotent.
         """
-        if self._mounting is not None:
-            self._mounting.end(keep=True)
-        self._access.close()
-        self._abandoned = self._final is None
+        with self._ended_here():
+            if self._mounting is not None:
+                self._mounting.end(keep=True)
+            self._access.close()
+            self._abandoned = self._final is None
 
     leave = dual(_do_leave)
 
@@ -191,6 +199,32 @@ class Publishing(WriteFiles, Mountable):
             raise HandleClosedError(
                 f"volume {self.name!r} was abandoned", hint="make a new handle: Volume.new, from_name, or a fork"
             )
+
+    @contextmanager
+    def _ended_here(self) -> Generator[None]:
+        """While this handle ends its mount, and until it is closed, others who look at its files find a version."""
+        self._ending = True
+        try:
+            yield
+        finally:
+            self._ending = False
+
+    def _check_not_lost(self) -> None:
+        """Of a mount for writing that ended by itself, this handle's last version is not all that there is."""
+        if self._ending or self._final is not None or self._abandoned:
+            return
+        if self._mounting is not None and not self._mounting.read_only:
+            self._check_alive(self._mounting)
+
+    def _mounted_tree(self) -> FileTree | None:
+        tree = super()._mounted_tree()
+        if tree is None:
+            self._check_not_lost()
+        return tree
+
+    def _writer(self) -> Unmounted:
+        self._check_not_lost()
+        return super()._writer()
 
     def _check_committed(self, what: str) -> None:
         if self._record is None:
