@@ -1,9 +1,6 @@
-"""From what a person types to a volume: a locator, a name, or a name with a version.
+"""From what a person types to a volume: a locator, a name, or a name with a version (`history.finding`).
 
-s3://bucket/prefix/volumes/data-…/versions/00000003-….json     that version
-data                       the volume of this name, at its newest version
-data-0123456789abcdef      the same by name and id, where several have the name
-data@3, data@00000003, data@9f3c…, data@main     one version of it: by number, by its hash, by a ref
+In Python that is `Volume.find`; here a locator may be a path, and errors have exit codes and hints of their own.
 """
 
 from __future__ import annotations
@@ -18,8 +15,9 @@ from typing import Any
 from flyteplugins_vol.cli.errors import AmbiguousError, ExistsError, NotFoundError
 from flyteplugins_vol.config import store_from_environment
 from flyteplugins_vol.errors import UsageError, VolumeError
+from flyteplugins_vol.history.finding import versions_meant
 from flyteplugins_vol.history.record import Locator, VersionRecord, check_name, load_record
-from flyteplugins_vol.history.volumes import VolumeEntry, find_volumes, head, list_refs, list_versions
+from flyteplugins_vol.history.volumes import VolumeEntry, find_volumes, head
 from flyteplugins_vol.human import hidden, shown
 from flyteplugins_vol.io import ROVolume, RWVolume, Volume, hosts
 from flyteplugins_vol.store.base import ObjectStore
@@ -30,7 +28,6 @@ _SHOWN = 20  # candidates in a message
 _OURS = {"volumes", "packs", "gc"}  # top directories of which a store that is not new has some
 _FORK = re.compile(r"-fork(?:-[0-9]+)?$")
 _LONGEST_NAME = 63
-_LEAST_HASH = 4  # digits of a hash that name a version
 
 
 def opened_store(url: str | None) -> Any:
@@ -193,11 +190,7 @@ def _head(store: ObjectStore, volume: VolumeEntry) -> VersionRecord:
 
 
 def _version(store: ObjectStore, volume: VolumeEntry, text: str) -> Locator:
-    ref = list_refs(store, volume).get(text)
-    if ref is not None:
-        return Locator(store.url, volume.name, volume.id, ref.version)
-    versions = list_versions(store, volume)
-    found = [locator for locator in versions if _is_meant(locator, text)]
+    found = versions_meant(store, volume, text)
     if len(found) > 1:
         raise AmbiguousError(
             "\n".join([f"{len(found)} versions of {volume} are meant by {shown(text)!r}:", *_lines(found)]),
@@ -208,15 +201,6 @@ def _version(store: ObjectStore, volume: VolumeEntry, text: str) -> Locator:
             f"volume {volume} has no version {shown(text)!r}", hint=f"flytevol log {volume.name} shows its versions"
         )
     return found[0]
-
-
-def _is_meant(locator: Locator, text: str) -> bool:
-    version = locator.file.removesuffix(".json")
-    number, _, digest = version.partition("-")
-    by_hash = len(text) >= _LEAST_HASH and digest.startswith(text)  # one in twenty begins with six decimal digits
-    if text.isdecimal() and len(text) <= len(number):
-        return int(text) == int(number) or by_hash
-    return (bool(text) and version.startswith(text)) or by_hash
 
 
 def _lines(versions: Sequence[Locator]) -> list[str]:

@@ -22,9 +22,10 @@ from flyteplugins_vol.errors import (
 from flyteplugins_vol.explore.contents import Contents, StoreContents
 from flyteplugins_vol.explore.records import RecordBook
 from flyteplugins_vol.history.checkout import IndexCache
+from flyteplugins_vol.history.finding import versions_meant
 from flyteplugins_vol.history.record import Locator, VersionRecord, load_record, parse_locator
 from flyteplugins_vol.history.refs import read_ref, ref_key
-from flyteplugins_vol.history.volumes import VolumeEntry, find_volumes, list_refs, list_versions, list_volumes
+from flyteplugins_vol.history.volumes import VolumeEntry, find_volumes, list_volumes
 from flyteplugins_vol.io.hosts import store_options
 from flyteplugins_vol.store.open import open_store
 
@@ -121,15 +122,7 @@ class Versions:
         return found[0]
 
     def _version(self, volume: VolumeEntry, text: str) -> Locator:
-        ref = list_refs(self.store, volume).get(text)
-        if ref is not None:
-            return Locator(self.store_url, volume.name, volume.id, ref.version)
-        number = int(text) if text.isdecimal() and len(text) < 17 else None
-        found = [
-            locator
-            for locator in list_versions(self.store, volume)
-            if number == int(locator.file.partition("-")[0]) or (len(text) >= 4 and locator.hash.startswith(text))
-        ]
+        found = versions_meant(self.store, volume, text)
         if len(found) != 1:
             raise UsageError(
                 f"{len(found) or 'no'} versions of {volume} are meant by {text!r}",

@@ -31,10 +31,10 @@ Info = dict[str, Any]
 class VolumeFileSystem(Publishing):
     """One volume. `urls` has the form of its URLs.
 
-    ``volume``: a locator: that version, read-only. A name: the volume of that name in ``store`` (by default
-    ``FLYTE_VOL_STORE``), which can be written: each file that is closed, each removal, each transaction
-    (``with fs.transaction:``) publishes a version; with ``publish=False``, `commit` does. A handle (better by `of`):
-    what is written becomes a version by its own ``commit`` or ``finalize``.
+    ``volume``: a locator, or NAME@VERSION as of `Volume.find`: that version, read-only. A name: the volume of that name
+    in ``store`` (by default ``FLYTE_VOL_STORE``), which can be written: each file that is closed, each removal, each
+    transaction (``with fs.transaction:``) publishes a version; with ``publish=False``, `commit` does. A handle (better
+    by `of`): what is written becomes a version by its own ``commit`` or ``finalize``.
     ``create``: make a volume of that name if there is none. ``message``: of the versions that are published.
 
     Threads may share one: changes take turns, and whoever reads goes on at the version that another has published.
@@ -57,7 +57,7 @@ class VolumeFileSystem(Publishing):
         if not volume:
             raise UsageError(
                 "this flytevol:// URL names no volume",
-                hint="flytevol://LOCATOR!/path, flytevol://NAME!/path, or pass volume=",
+                hint="flytevol://LOCATOR!/path, flytevol://NAME!/path, flytevol://NAME@VERSION!/path, or volume=",
             )
         self.address = volume if isinstance(volume, str) else volume.locator or volume.name
         credentials = StoreOptions.from_wire(store_options) if store_options is not None else None

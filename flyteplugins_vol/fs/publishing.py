@@ -170,6 +170,8 @@ class Publishing(AbstractFileSystem):
     def _open_volume(self, address: str) -> Volume:
         if address.endswith(".json") or "://" in address:
             return Volume.from_locator.sync(address, store_options=self._store_options)
+        if "@" in address:
+            return Volume.find.sync(address, self._store, store_options=self._store_options)
         return Volume.from_name.sync(
             address, self._store, create_if_missing=self._create, store_options=self._store_options
         )

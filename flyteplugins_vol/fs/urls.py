@@ -3,6 +3,7 @@
     flytevol://s3://bucket/volumes/data-…/versions/00000003-….json!/dir/file.csv    a version, by its locator
     flytevol://s3:bucket/volumes/data-…/versions/00000003-….json!/dir/file.csv      the same
     flytevol://data!/dir/file.csv                              a volume of the default store, by its name
+    flytevol://data@v1.0!/dir/file.csv                         a version of it, by a tag, its number or its hash
     flytevol://dir/file.csv::s3://bucket/…/00000003-….json     the first, as fsspec chains URLs
     flytevol://dir/file.csv, dir/file.csv                      within one `VolumeFileSystem`
 
@@ -22,7 +23,7 @@ _SCHEME = PROTOCOL + "://"
 _MARK = "!/"
 _AFTER_LOCATOR = ".json!/"
 _SHORT = re.compile(r"[a-z][a-z0-9+.-]*:(?!//)")  # a locator's scheme without its slashes
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(?:@[A-Za-z0-9._-]+)?")
 
 
 class Parts(NamedTuple):

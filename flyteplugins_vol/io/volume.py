@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from flyteplugins_vol.config import StoreOptions
-from flyteplugins_vol.errors import UsageError, VersionNotFoundError
+from flyteplugins_vol.errors import UsageError, VersionNotFoundError, VolumeNameError
 from flyteplugins_vol.forked import Lock
 from flyteplugins_vol.history.record import Locator, VersionRecord, check_name, load_record, parse_locator
 from flyteplugins_vol.history.refs import read_ref, ref_key
@@ -21,6 +21,7 @@ from flyteplugins_vol.io.copying import Copying
 from flyteplugins_vol.io.dual import dual, dual_class
 from flyteplugins_vol.io.encryption import KeySource, with_secret
 from flyteplugins_vol.io.facts import new_id
+from flyteplugins_vol.io.finding import Finding
 from flyteplugins_vol.io.listing import Listing
 from flyteplugins_vol.io.merging import Merging
 from flyteplugins_vol.io.mounted import Mountable, MountedVolume
@@ -38,8 +39,8 @@ from flyteplugins_vol.store.open import open_store
 from flyteplugins_vol.store.url import parse_store_url
 
 
-class Volume(ReadFiles, Listing, Past, Comparing, Merging, Tagging, Copying, Upkeep, Mountable):
-    """A durable, versioned file system on object storage. Make one with `new`, `from_locator` or `from_name`."""
+class Volume(ReadFiles, Listing, Finding, Past, Comparing, Merging, Tagging, Copying, Upkeep, Mountable):
+    """A durable, versioned file system on object storage. `new`, `from_name`, `from_locator`, `find` make one."""
 
     writable: ClassVar[bool]
 
@@ -114,9 +115,14 @@ class Volume(ReadFiles, Listing, Past, Comparing, Merging, Tagging, Copying, Upk
         """The writer of the volume with this name, where its ref ``main`` is now. Its commits continue that line.
 
         ``create_if_missing``: else a new volume, which has the name from its first version on; of two that are made at
-        once both have it. Raises `VersionNotFoundError` if there is none (and not ``create_if_missing``), `UsageError`
-        if there are several.
+        once both have it. A version by its number or tag: `find`. Raises `VolumeNameError`, `VersionNotFoundError` if
+        there is none (and not ``create_if_missing``), `UsageError` if there are several.
         """
+        if "@" in name:
+            raise VolumeNameError(
+                f"{name!r} is a version, and a writer goes on from the newest one",
+                hint="Volume.find(…) has that version, to read or to fork",
+            )
         url = parse_store_url(hosts.store_url(store)).text
         store_options = with_secret(url, store_options, encryption)
         with open_store(url, hosts.store_options(url, store_options)) as opened:

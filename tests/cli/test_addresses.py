@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flyteplugins_vol.cli.addresses import _is_meant
+from flyteplugins_vol.history.finding import is_meant
 from flyteplugins_vol.io import Volume
 from tests.cli.conftest import Cli
 
@@ -62,7 +62,7 @@ def test_a_version_that_several_begin_like_lists_them(cli: Cli, monkeypatch: pyt
 
 def test_a_hash_that_begins_with_decimal_digits_is_no_number_only() -> None:
     locator = SimpleNamespace(file=f"00000001-805284{'a' * 34}.json")
-    assert [text for text in ("805284", "1", "0001", "2", "0", "805285") if _is_meant(locator, text)] == [
+    assert [text for text in ("805284", "1", "0001", "2", "0", "805285") if is_meant(locator, text)] == [
         "805284", "1", "0001"
     ]  # fmt: skip
 

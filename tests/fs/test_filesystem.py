@@ -78,6 +78,20 @@ def test_through_fsspec_by_url(locator: str) -> None:
         fsspec.open("flytevol://nowhere!/b").open()
 
 
+def test_a_version_by_name_is_read_and_not_written(volume: RWVolume, locator: str) -> None:
+    with fsspec.open("flytevol://data!/b.txt", "wb") as file:
+        file.write(b"newer")
+    Volume.from_locator.sync(locator).tag.sync("v1")
+    for address in ("data@1", "data@v1", f"data-{volume.id}@1"):
+        with fsspec.open(f"flytevol://{address}!/b.txt") as file:
+            assert file.read() == b"b"
+        fs, path = fsspec.url_to_fs(f"flytevol://{address}!/b.txt")
+        assert fs.unstrip_protocol(path) == f"flytevol://{address}!/b.txt"
+        with pytest.raises(OSError, match="read-only"):
+            fs.pipe_file(path, b"x")
+    assert VolumeFileSystem("data@2", store=volume.store).cat_file("b.txt") == b"newer"
+
+
 def test_each_closed_file_of_a_name_is_a_version(volume: RWVolume, locator: str) -> None:
     with fsspec.open("flytevol://data!/new/c.txt", "w", message="by fsspec") as file:
         file.write("c")
