@@ -25,7 +25,8 @@ from flyteplugins_vol.history.checkout import IndexCache
 from flyteplugins_vol.history.finding import versions_meant
 from flyteplugins_vol.history.record import Locator, VersionRecord, load_record, parse_locator
 from flyteplugins_vol.history.refs import read_ref, ref_key
-from flyteplugins_vol.history.volumes import VolumeEntry, find_volumes, list_volumes
+from flyteplugins_vol.history.tags import list_tags
+from flyteplugins_vol.history.volumes import VolumeEntry, find_volumes, list_versions, list_volumes, older
 from flyteplugins_vol.io.hosts import store_options
 from flyteplugins_vol.store.open import open_store
 
@@ -105,6 +106,18 @@ class Versions:
                 f"the store no longer has {record.locator}", hint="is its disk mounted? has the version been deleted?"
             )
 
+    def older(self, gone: Locator) -> list[Locator]:
+        """What is taken for the parent of a version that was deleted."""
+        return older(list_versions(self.store, VolumeEntry(self.store_url, gone.volume_name, gone.volume_id)), gone)
+
+    def tags(self, volumes: Iterable[VolumeEntry]) -> dict[str, list[str]]:
+        """Tags of these volumes, by the locator of the version that they name."""
+        tags: dict[str, list[str]] = {}
+        for volume in volumes:
+            for name, locator in list_tags(self.store, volume).items():
+                tags.setdefault(str(locator), []).append(name)
+        return tags
+
     def volumes(self) -> list[VolumeEntry]:
         return list_volumes(self.store)
 
@@ -146,7 +159,10 @@ class Gone(NamedTuple):
 
 
 class History:
-    """Versions from some on back through all their parents, the newest first. One thread at a time."""
+    """Versions from some on back through all their parents, the newest first. One thread at a time.
+
+    Where a parent was deleted, the next older version of that volume is gone on with, as `history.volumes` does.
+    """
 
     def __init__(self, versions: Versions, starts: Iterable[str]) -> None:
         self._versions = versions
@@ -185,8 +201,9 @@ class History:
         """All that may be newer must be known before the newest is told."""
         gone: list[Gone] = []
         while self._to_load:
-            found = self._load(self._to_load[-1])
-            self._to_load.pop()
+            locator = self._to_load[-1]
+            found = self._load(locator)
+            self._to_load.remove(locator)
             if found is not None:
                 gone.append(found)
         return gone
@@ -194,7 +211,12 @@ class History:
     def _load(self, locator: str) -> Gone | None:
         try:
             record = self._versions.record(locator)
-        except (VersionNotFoundError, DamageError, NewerFormatError, UsageError) as error:
+        except VersionNotFoundError as error:
+            where = parse_locator(locator)
+            if where.store_url == self._versions.store_url:
+                self.add(map(str, self._versions.older(where)))
+            return Gone(locator, error.message)
+        except (DamageError, NewerFormatError, UsageError) as error:
             return Gone(locator, error.message)
         # Two versions of one second: the child has the greater sequence. Negated, letter by letter, for the heap.
         newest_first = "".join(chr(0xFFFF - ord(letter)) for letter in record.created)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from flyteplugins_vol.errors import ObjectMissingError, VersionNotFoundError
@@ -67,18 +67,44 @@ def head(store: ObjectStore, volume: VolumeEntry, ref: str = MAIN) -> Locator | 
 def follow_back(store: ObjectStore, record: VersionRecord) -> Iterator[VersionRecord]:
     """The record, its first parent, and so on, also into the volumes that it was forked from.
 
-    Ends without an error where a parent is in another store or was deleted. One GET for each.
+    Goes on with `older` where a parent was deleted, and ends without an error where it is in another store. One GET for
+    each, and a listing of each volume in which one is gone.
     """
-    yield record
-    while record.parents:
-        parent = parse_locator(record.parents[0])
-        if parent.store_url != store.url:
-            return
-        try:
-            record = load_record(store, parent)
-        except (VersionNotFoundError, ObjectMissingError):
-            return
-        yield record
+    listed: dict[str, list[Locator]] = {}
+    records = [record]
+    while records:
+        yield from records
+        records = _before(store, records[0], listed)
+
+
+def older(versions: Iterable[Locator], gone: Locator) -> list[Locator]:
+    """Of these versions of its volume, what is taken for the parent of one that is gone: the next by its number.
+
+    With its record it went who led to it. Two, where one of them lost a race and nothing says which.
+    """
+    below = [locator for locator in versions if locator.sequence < gone.sequence]
+    newest = max((locator.sequence for locator in below), default=0)
+    return [locator for locator in below if locator.sequence == newest]
+
+
+def _before(store: ObjectStore, record: VersionRecord, listed: dict[str, list[Locator]]) -> list[VersionRecord]:
+    wanted = [parse_locator(parent) for parent in record.parents[:1]]
+    while wanted and wanted[0].store_url == store.url:
+        found = [read for locator in wanted if (read := _read(store, locator)) is not None]
+        if found:
+            return sorted(found, key=lambda read: read.created, reverse=True)
+        volume = VolumeEntry(store.url, wanted[0].volume_name, wanted[0].volume_id)
+        if str(volume) not in listed:
+            listed[str(volume)] = list_versions(store, volume)
+        wanted = older(listed[str(volume)], wanted[0])
+    return []
+
+
+def _read(store: ObjectStore, locator: Locator) -> VersionRecord | None:
+    try:
+        return load_record(store, locator)
+    except (VersionNotFoundError, ObjectMissingError):
+        return None
 
 
 def _directories(store: ObjectStore) -> list[VolumeEntry]:

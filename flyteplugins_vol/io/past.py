@@ -20,8 +20,9 @@ class Past:
     def log(self: Any, limit: int | None = None) -> list[ROVolume]:
         """Its last version and those that it came from, the newest first, also those before a fork.
 
-        At most ``limit`` of them; one GET for each. Ends where one was deleted or is in another store; empty where
-        nothing was ever committed. Raises `VersionNotFoundError` if the last one itself is gone, `DamageError`,
+        At most ``limit`` of them; one GET for each. Where one was deleted, by `prune` for instance, it goes on with the
+        next older one of that volume; it ends where one is in another store, and is empty where nothing was ever
+        committed. Raises `VersionNotFoundError` if the last one itself is gone, `DamageError`,
         `NewerFormatError`, `StoreError`.
         """
         from flyteplugins_vol.io.volume import ROVolume

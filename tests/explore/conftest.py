@@ -23,6 +23,7 @@ from flyteplugins_vol.explore.screens.browse import BrowseScreen
 from flyteplugins_vol.explore.sources import Choice, Shown, resolve
 from flyteplugins_vol.explore.versions import Versions
 from flyteplugins_vol.history.record import VersionRecord
+from flyteplugins_vol.history.tags import set_tag
 from flyteplugins_vol.model import ROOT_INO, AttrChange
 from flyteplugins_vol.store.base import ObjectStore
 from flyteplugins_vol.store.open import open_store
@@ -126,6 +127,9 @@ class Cats:
     @property
     def locators(self) -> list[str]:
         return [str(version.locator) for version in self.versions]
+
+    def tag(self, version: int, name: str) -> None:
+        set_tag(self.world.store, self.versions[version].locator, name)
 
 
 @pytest.fixture

@@ -147,6 +147,22 @@ async def test_stepping_back_and_forward(cats: Cats) -> None:
         assert "newest version" in e.text
 
 
+async def test_history_shows_tags_and_what_is_behind_deleted_versions(cats: Cats) -> None:
+    cats.tag(0, "v1.0")
+    for name in ("a", "b", "c", "d", "stable"):
+        cats.tag(2, name)
+    cats.world.store.delete(cats.versions[1].locator.key)
+    async with exploring("cats", size=(120, 30)) as e:
+        await e.press("2")
+        for text in (" main ", " a ", " c ", " +2 ", "odd names", "there is no version", " v1.0 ", "import the pic"):
+            assert text in e.text, text
+        assert "a, b, c, d, stable" in e.text
+        await e.press("1", "left_square_bracket")
+        await e.until(lambda: e.browse.version.locator == cats.locators[0])
+        await e.press("right_square_bracket")
+        await e.until(lambda: e.browse.version.locator == cats.locators[2])
+
+
 async def test_history_opens_a_version(cats: Cats) -> None:
     async with exploring(cats.locators[0]) as e:
         await e.press("2")

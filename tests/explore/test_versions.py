@@ -49,6 +49,33 @@ def test_history_goes_through_forks_and_past_what_is_gone(cats: Cats) -> None:
     assert items[3].locator == cats.locators[0]
 
 
+def test_history_goes_on_behind_deleted_versions_in_one_volume_only(cats: Cats) -> None:
+    fork = cats.volume.fork(cats.locators[2], volume_name="fork")
+    cats.world.volumes.append(fork)
+    put(fork, "more", b"m")
+    tip = commit(fork, "on a fork")
+    for version in cats.versions[1:]:
+        cats.world.store.delete(version.locator.key)
+    items = all_of(History(Versions(cats.world.url), [str(tip.locator)]))
+    assert [item if isinstance(item, VersionRecord) else item.locator for item in items] == [
+        tip, cats.locators[2], cats.versions[0],
+    ]  # fmt: skip
+
+
+async def test_feed_goes_over_gaps_and_knows_tags(cats: Cats) -> None:
+    cats.tag(0, "first")
+    cats.tag(0, "begin")
+    cats.world.store.delete(cats.versions[1].locator.key)
+    feed = Feed(Versions(cats.world.url), cats.versions[2])
+    async for _ in feed.load():
+        pass
+    assert feed.tags == {cats.locators[0]: ["begin", "first"]}
+    assert feed.parent(cats.versions[2]) == cats.versions[0]
+    assert feed.child(cats.versions[0]) == cats.versions[2]
+    assert feed.child(cats.versions[2]) is None
+    assert feed.parent(cats.versions[0]) is None
+
+
 async def test_feed_knows_parents_children_and_the_head(cats: Cats) -> None:
     feed = Feed(Versions(cats.world.url), cats.versions[1])
     async for _ in feed.load():

@@ -18,8 +18,7 @@ from flyteplugins_vol.history.record import parse_locator
 from flyteplugins_vol.history.refs import ref_key
 from flyteplugins_vol.io import ROVolume, Volume
 from flyteplugins_vol.store.open import open_store
-from tests.io.conftest import World
-from tests.io.test_past import committed
+from tests.io.conftest import World, committed
 
 
 def found(world: World, address: str) -> str | None:

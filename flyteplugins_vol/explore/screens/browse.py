@@ -205,6 +205,7 @@ class BrowseScreen(Screen[None]):
                 current=self.version.locator,
                 marked=str(self._marked.locator) if self._marked is not None else "",
                 head=self._feed.head if self._feed is not None else "",
+                tags=self._feed.tags if self._feed is not None else {},
                 empty=empty,
             )
 

@@ -28,4 +28,4 @@ class HistoryView(Container):
 
     @on(Rows.Moved)
     def _moved(self) -> None:
-        self.query_one("#version-text", Static).update(details(self.item))
+        self.query_one("#version-text", Static).update(details(self.item, self.rows.item_tags))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, TypeAlias
 
@@ -19,23 +19,31 @@ Item: TypeAlias = "VersionRecord | Gone"
 
 _SHORT_HASH = 7
 _WIDE, _WIDER = 66, 100
+_TAGS = 3  # of a version, in its line
 _FIRST = ("run", "action", "task", "project", "domain")
 
 
 class VersionRows(Rows):
-    """``current`` is the version that is open, ``marked`` the one to compare with, ``head`` what ``main`` names."""
+    """``current`` is the version that is open, ``marked`` the one to compare with, ``head`` what ``main`` names.
+
+    ``tags``: names of versions, by locator.
+    """
 
     def __init__(self, *, id: str | None = None) -> None:  # noqa: A002
         super().__init__(id=id)
         self.items: list[Item] = []
         self.current = self.marked = self.head = ""
+        self.tags: Mapping[str, Sequence[str]] = {}
         self._empty = ""
 
-    def show(self, items: list[Item], *, current: str, marked: str, head: str, empty: str) -> None:
+    def show(
+        self, items: list[Item], *, current: str, marked: str, head: str, tags: Mapping[str, Sequence[str]], empty: str
+    ) -> None:  # fmt: skip
         """The cursor goes to the open version when that has changed, else it stays on its version."""
         at = locator_of(self.items[self.cursor]) if self.cursor < len(self.items) else ""
         at = current if current != self.current or not at else at
         self.items, self.current, self.marked, self.head, self._empty = list(items), current, marked, head, empty
+        self.tags = tags
         places = [row for row, item in enumerate(items) if locator_of(item) == at]
         self.set_rows(len(items), cursor=places[0] if places else None)
         self.post_message(self.Moved(self))
@@ -43,6 +51,11 @@ class VersionRows(Rows):
     @property
     def item(self) -> Item | None:
         return self.items[self.cursor] if self.cursor < len(self.items) else None
+
+    @property
+    def item_tags(self) -> Sequence[str]:
+        """The tags of that version."""
+        return self.tags.get(locator_of(self.item), ()) if self.item is not None else ()
 
     def empty_text(self) -> str:
         return self._empty
@@ -58,8 +71,11 @@ class VersionRows(Rows):
         if width >= _WIDE:
             head.append(item.locator.hash[:_SHORT_HASH] + "  ", dim)
         badges = Text()
+        tags = self.tags.get(locator, ())
         for flag, label in (
-            (locator == self.head, "main"), (len(item.parents) > 1, "merge"), (locator == self.marked, "marked"),
+            (locator == self.head, "main"), *((True, tag) for tag in tags[:_TAGS]),
+            (len(tags) > _TAGS, f"+{len(tags) - _TAGS}"), (len(item.parents) > 1, "merge"),
+            (locator == self.marked, "marked"),
         ):  # fmt: skip
             if flag:
                 badges.append(f" {label} ", self.style("special") + self.style("strong"))
@@ -91,8 +107,8 @@ def producer(record: VersionRecord) -> str:
     return shown_text("/".join(str(made[key]) for key in ("run", "action") if made.get(key)))
 
 
-def details(item: Item | None) -> Text:
-    """All that a record says, for people."""
+def details(item: Item | None, tags: Sequence[str] = ()) -> Text:
+    """All that a record says, for people, and what else the version is called."""
     if item is None:
         return Text()
     if isinstance(item, Gone):
@@ -100,6 +116,8 @@ def details(item: Item | None) -> Text:
     message = "\n".join(shown_text(line) for line in (item.message or "no message").splitlines())
     text = Text.assemble((message, "bold" if item.message else "dim"), "\n\n")
     pairs = _pairs(item)
+    if tags:
+        pairs.insert(2, ("tags", ", ".join(tags)))
     width = max(len(label) for label, _ in pairs)
     for label, value in pairs:
         text.append(f"{label:>{width}}  ", "dim")
