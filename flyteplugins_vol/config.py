@@ -2,7 +2,8 @@
 
 Values from the environment become plain options here and travel on as arguments. No other module looks at
 `os.environ`, with one exception that is wanted: the cloud client libraries' own credential chains (web identity,
-container and instance metadata; over s3fs also ``~/.aws``), which take over where no option names a key.
+container and instance metadata; over s3fs also whom a profile of ``~/.aws`` says to ask), which take over where no
+option names a key.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flyteplugins_vol.errors import LocalDirectoryError
+from flyteplugins_vol.profiles import read_profile
 
 # ---------------------------------------------------------------------------------------------- stores
 
@@ -53,7 +55,8 @@ class StoreOptions:
     """How to reach a store; equal options reach it equally. Its repr shows no value of ``config``.
 
     ``config`` holds what the store's client needs, under short names: ``endpoint``, ``allow_http``, ``region``,
-    ``access_key_id``, ``secret_access_key``, ``session_token``, ``addressing_style`` (``path`` or ``virtual``) for S3;
+    ``access_key_id``, ``secret_access_key``, ``session_token``, ``addressing_style`` (``path`` or ``virtual``) for S3,
+    ``profile`` for a profile of ``~/.aws`` whose keys are got from somebody (over s3fs);
     ``account_name``, ``account_key``, ``sas_token``, ``endpoint`` for Azure; ``service_account_path`` or
     ``service_account_key`` for Google. Other names go to obstore (or to the fsspec file system) as they are.
     """
@@ -81,7 +84,10 @@ class StoreOptions:
 
 
 def store_options_from_environment(url: str, environ: Mapping[str, str] | None = None) -> StoreOptions:
-    """Options for the store at ``url`` from the usual variables of its provider; only what is set is in ``config``."""
+    """Options for the store at ``url`` from the usual variables of its provider; only what is set is in ``config``.
+
+    Of S3, where they have no keys, from the profile of ``~/.aws`` that they name, or the default one.
+    """
     env = os.environ if environ is None else environ
     scheme = urlsplit(url).scheme
     config: dict[str, str] = {}
@@ -138,7 +144,23 @@ def _s3(env: Mapping[str, str]) -> dict[str, str]:
         keys = _first_of(env, family)
         if "access_key_id" in keys:
             return {**config, **keys}
-    return config
+    # As in AWS's own tools, a pod's identity and the wish to sign nothing go before a profile.
+    if env.get("AWS_WEB_IDENTITY_TOKEN_FILE") or env.get("AWS_SKIP_SIGNATURE"):
+        return config
+    return {**_profile(env), **config}
+
+
+def _profile(env: Mapping[str, str]) -> dict[str, str]:
+    home = env.get("HOME") or os.path.expanduser("~")
+    credentials, config = (
+        os.path.join(home, path[2:]) if path.startswith("~/") else path
+        for path in (
+            env.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials",
+            env.get("AWS_CONFIG_FILE") or "~/.aws/config",
+        )
+    )
+    name = env.get("AWS_PROFILE") or env.get("AWS_DEFAULT_PROFILE") or "default"
+    return read_profile(name, credentials=credentials, config=config)
 
 
 def _first_of(env: Mapping[str, str], names: _Names) -> dict[str, str]:

@@ -52,8 +52,7 @@ def store_error(failure: Failure, *, url: str, verb: str, key: str) -> StoreErro
     message = f"{verb} {key or 'the listing'} in {url} failed: {said or 'no answer'}"
     status, code = failure.status, failure.code
     if code == NO_CREDENTIALS:
-        more = "; profiles in ~/.aws are read with FLYTE_VOL_STORE_BACKEND=fsspec only" if url.startswith("s3:") else ""
-        return StoreAccessError(message, hint=f"set {_credentials(url)}, or pass StoreOptions with them{more}")
+        return StoreAccessError(message, hint=f"set {_credentials(url)}, or pass StoreOptions with them{_more(url)}")
     if code in _NO_BUCKET:
         return StoreAccessError(message, hint="create the bucket, or correct the store's URL or endpoint")
     if code == "RequestTimeTooSkewed":
@@ -67,6 +66,15 @@ def store_error(failure: Failure, *, url: str, verb: str, key: str) -> StoreErro
     if code in _PASSING or status in _PASSING_STATUS or status == 0:
         return StoreUnavailableError(message, hint="look at the network and at the store's health, then try again")
     return StoreError(message, hint="the store does not do what this package needs of it: check URL and endpoint")
+
+
+def _more(url: str) -> str:
+    if not url.startswith("s3:"):
+        return ""
+    return (
+        "; or AWS_PROFILE to a profile of ~/.aws that has keys; one that gets them by single sign-on, a role or a "
+        "program needs the extra `s3`"
+    )
 
 
 def _renewed(url: str) -> str:

@@ -47,6 +47,7 @@ def _http(options: StoreOptions) -> dict[str, Any]:
 def _s3(where: StoreUrl, config: dict[str, str], common: dict[str, Any]) -> S3Store:
     style = config.pop("addressing_style", "path")
     config.pop("allow_http", None)
+    config.pop("profile", None)
     keys = {name: config.pop(name, "") for name in ("access_key_id", "secret_access_key", "session_token")}
     if style == "virtual":
         config["virtual_hosted_style_request"] = "true"

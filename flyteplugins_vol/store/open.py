@@ -51,6 +51,11 @@ def open_bare(where: StoreUrl, options: StoreOptions) -> ObjectStore:
 
 
 def _needs_s3fs(where: StoreUrl, options: StoreOptions) -> bool:
-    """In a forked child, where obstore does not work any more, and if there is s3fs."""
-    forked = where.scheme == "s3" and options.backend == "auto" and obstoreruntime.is_lost()
-    return forked and find_spec("s3fs") is not None
+    """Where keys are to be got from somebody, and in a forked child, where obstore does not work any more.
+
+    If there is s3fs.
+    """
+    if where.scheme != "s3" or options.backend != "auto":
+        return False
+    asks = "profile" in options.config and "access_key_id" not in options.config
+    return (asks or obstoreruntime.is_lost()) and find_spec("s3fs") is not None

@@ -183,7 +183,10 @@ def _arguments(options: StoreOptions) -> dict[str, Any]:
         "secret": config.pop("secret_access_key", None),
         "token": config.pop("session_token", None),
         "endpoint_url": config.pop("endpoint", None),
+        "profile": config.pop("profile", None),
     }
+    if given["key"]:
+        given["profile"] = None
     style = config.pop("addressing_style", "path" if given["endpoint_url"] else "auto")
     region = {"region_name": config.pop("region")} if "region" in config else {}
     return {
