@@ -101,7 +101,7 @@ def _holding(keeper: LeaseKeeper, work: Callable[[], int]) -> int:
         done = work()
         release = False  # it is about to be deleted, and must not come back
     except VolumeBusyError as error:
-        error.hint = "end it there, or wait until it ends; `flytevol delete --force` does not ask"
+        error.hint = "end it there, or wait until it ends; `flytevol delete --force` (force=True) does not ask"
         raise
     finally:
         keeper.close(_RELEASE_SECONDS, release=release)

@@ -51,12 +51,13 @@ class Finding:
         url = parse_store_url(hosts.store_url(store)).text
         options = with_secret(url, store_options, encryption)
         with open_store(url, hosts.store_options(url, options)) as opened:
-            return ROVolume.of(load_record(opened, _found(opened, address)), options)
+            return ROVolume.of(load_record(opened, version_at(opened, address)), options)
 
 
-def _found(store: ObjectStore, address: str) -> Locator:
+def version_at(store: ObjectStore, address: str) -> Locator:
+    """The version that ``NAME`` or ``NAME@VERSION`` means. Raises as `Finding.find`."""
     name, at, version = address.partition("@")
-    volume = _volume(store, name)
+    volume = volume_at(store, name)
     if not at:
         newest = head(store, volume)
         if newest is None:
@@ -79,7 +80,8 @@ def _found(store: ObjectStore, address: str) -> Locator:
     return found[0]
 
 
-def _volume(store: ObjectStore, name: str) -> VolumeEntry:
+def volume_at(store: ObjectStore, name: str) -> VolumeEntry:
+    """The one volume that a name, or name and id, means. Raises as `Finding.find`."""
     found = find_volumes(store, name)
     if not found:
         raise VersionNotFoundError(

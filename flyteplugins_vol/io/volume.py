@@ -18,6 +18,7 @@ from flyteplugins_vol.io import hosts
 from flyteplugins_vol.io.access import Access
 from flyteplugins_vol.io.comparing import Comparing
 from flyteplugins_vol.io.copying import Copying
+from flyteplugins_vol.io.deleting import Deleting
 from flyteplugins_vol.io.dual import dual, dual_class
 from flyteplugins_vol.io.encryption import KeySource, with_secret
 from flyteplugins_vol.io.facts import new_id
@@ -39,7 +40,7 @@ from flyteplugins_vol.store.open import open_store
 from flyteplugins_vol.store.url import parse_store_url
 
 
-class Volume(ReadFiles, Listing, Finding, Past, Comparing, Merging, Tagging, Copying, Upkeep, Mountable):
+class Volume(ReadFiles, Listing, Finding, Past, Comparing, Merging, Tagging, Copying, Deleting, Upkeep, Mountable):
     """A durable, versioned file system on object storage. `new`, `from_name`, `from_locator`, `find` make one."""
 
     writable: ClassVar[bool]
