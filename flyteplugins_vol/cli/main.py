@@ -42,6 +42,7 @@ COMMANDS = {
     "get": f"{_HERE}.reading:get",
     "put": f"{_HERE}.writing:put",
     "cp": f"{_HERE}.writing:cp",
+    "mv": f"{_HERE}.writing:mv",
     "rm": f"{_HERE}.writing:rm",
     "mount": f"{_HERE}.mounts:mount",
     "umount": f"{_HERE}.mounts:umount",
@@ -77,7 +78,7 @@ _SECTIONS = (
             "rekey",
         ),
     ),
-    ("Files", ("ls", "tree", "cat", "stat", "get", "put", "cp", "rm", "restore", "explore")),
+    ("Files", ("ls", "tree", "cat", "stat", "get", "put", "cp", "mv", "rm", "restore", "explore")),
     ("Mounts", ("mount", "umount", "exec", "commit", "refresh", "status", "recover", "warmup")),
     ("This machine", ("doctor", "bench", "completion")),
 )

@@ -107,6 +107,29 @@ def cp(
         publish(message)
 
 
+@click.command(short_help="Rename or move files within a volume.")
+@click.argument("volume", shell_complete=volume_names)
+@click.argument("source", shell_complete=volume_paths)
+@click.argument("dest", shell_complete=volume_paths)
+@click.option("-f", "--force", is_flag=True, help="Replace a file that exists.")
+@publishing
+@common
+def mv(
+    options: Options, volume: str, source: str, dest: str, force: bool, message: str | None, fork: str | None
+) -> None:  # fmt: skip
+    """Rename or move a file or a directory and publish a new version; print its locator. Moves no data.
+
+    A DEST that is a directory gets it inside, under its own name.
+
+    \b
+    flytevol mv data model.bin model.old.bin
+    flytevol mv data images archive/ -m "the old ones"
+    """
+    with opened_writer(options, volume, fork) as (writer, publish):
+        writer.rename.sync(path_in(writer, source), place_in(writer, dest), force=force)
+        publish(message)
+
+
 @click.command(short_help="Remove files from a volume.")
 @click.argument("volume", shell_complete=volume_names)
 @click.argument("paths", nargs=-1, required=True, shell_complete=volume_paths)

@@ -64,6 +64,8 @@ def rename(tree: FileTree, source: str, target: str, *, force: bool) -> None:
     if not found.name:
         raise error_at(errno.EBUSY, source)
     place = _into(tree, found, find(tree, target, follow=False))
+    if found.existing().is_dir and _is_below(tree, found.existing(), place):
+        raise OSError(errno.EINVAL, "a directory cannot be moved into itself", target)
     if place.node is not None and not force:
         raise error_at(errno.EEXIST, place.path)
     tree.rename(found.directory, found.name, place.directory, place.name)

@@ -90,6 +90,24 @@ def test_cp_and_rm(cli: Cli, data: str) -> None:
     assert cli("rm", "data", "dir2/b", "--json").json["parents"] == [cli.versions("data")[1]["locator"]]
 
 
+def test_mv(cli: Cli, data: str) -> None:
+    moved = cli("mv", "data", "a", "c", "-m", "renamed").lines
+    newest = cli("stat", "data", "--json").json
+    assert (newest["locator"], newest["message"], newest["stats"]["new_pack_bytes"]) == (moved[0], "renamed", 0)
+    assert cli("cat", "data", "c").out == "aa\n"
+    cli("mv", "data", "c", "dir")
+    assert cli("ls", "data", "-r").lines == ["/dir/", "/dir/b", "/dir/c", "/dir/sub/", "/dir/sub/c"]
+    assert "--force" in cli("mv", "data", "dir/b", "dir/c", code=4).err
+    cli("mv", "data", "dir/b", "dir/c", "--force")
+    assert len(cli("cat", "data", "dir/c").out) == 2000
+    assert "dir/sub: a directory cannot be moved into itself" in cli("mv", "data", "dir", "dir/sub", code=1).err
+    cli("mv", "data", "nowhere", "x", code=3)
+    cli("mv", "data", "", "x", code=2)
+    cli("mv", "data", "/", "x", code=1)
+    assert cli("mv", "data@1", "a", "z", "--json").json["name"] == "data-fork"
+    assert cli("ls", "data", "-r").lines == ["/dir/", "/dir/c", "/dir/sub/", "/dir/sub/c"]
+
+
 def test_cp_of_a_file_onto_itself_is_refused(cli: Cli, data: str) -> None:
     local = cli.root / "local"
     local.mkdir()
