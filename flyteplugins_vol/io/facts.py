@@ -34,8 +34,8 @@ class Facts(Handle):
     def stats(self) -> Mapping[str, int]:
         """Counts and bytes of the version that it is, or builds on. Empty before the first commit.
 
-        ``files``, ``bytes`` (logical), ``packs``, ``pack_bytes``, ``index_bytes``; and what its commit added:
-        ``new_pack_bytes``, ``new_index_bytes``.
+        ``files`` (and directories, the root as well), ``bytes`` (logical), ``packs``, ``pack_bytes``, ``index_bytes``;
+        and what its commit added: ``new_pack_bytes``, ``new_index_bytes``.
         """
         return dict(self._record.stats) if self._record is not None else {}
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
 from flyteplugins_vol.errors import MountPathError
+from flyteplugins_vol.human import shown
 from flyteplugins_vol.mount import kernel_mounts
 from flyteplugins_vol.portable import fcntl
 
@@ -101,10 +103,9 @@ def wait_until_free(path: str, seconds: float) -> None:
 class _TakenError(Exception):
     """Somebody else uses the path: a default rule goes on to the next."""
 
-    def __init__(self, path: str, how: str) -> None:
+    def __init__(self, path: str, how: str, end: str = "wait for its end") -> None:
         super().__init__(how)
-        hint = f"give another one, or unmount it: fusermount3 -u {path}"
-        self.reason = MountPathError(f"the mount path {path} {how}", hint=hint)
+        self.reason = MountPathError(f"the mount path {path} {how}", hint=f"give another one, or {end}")
 
 
 def _default_paths(volume_name: str, home: str) -> Iterator[str]:
@@ -171,7 +172,7 @@ def _make(path: str) -> bool:
 def _check(path: str, fd: int) -> None:
     mount = kernel_mounts.mount_at(path)
     if mount is not None:
-        raise _TakenError(path, f"is a mount point already ({mount.fstype})")
+        raise _TakenError(path, f"is a mount point already ({mount.fstype})", _end_of(mount))
     ours, there = os.fstat(fd), os.lstat(path)
     if (ours.st_dev, ours.st_ino) != (there.st_dev, there.st_ino):
         raise FileNotFoundError
@@ -179,6 +180,14 @@ def _check(path: str, fd: int) -> None:
         raise MountPathError(f"the mount path {path} is not empty", hint="give an empty directory, or one to be made")
     if not os.access(path, os.W_OK):
         raise MountPathError(f"the mount path {path} is not writable", hint="give a directory that this user owns")
+
+
+def _end_of(mount: kernel_mounts.KernelMount) -> str:
+    """What to type to end it; one of ours publishes then, which the kernel's own commands know nothing of."""
+    if mount.is_ours:
+        return f"end that mount: `flytevol umount {shlex.quote(shown(mount.path))}`"
+    command = "fusermount3 -u" if mount.fstype.startswith("fuse") else "umount"
+    return f"unmount it: {command} {shlex.quote(shown(mount.path))}"
 
 
 def clear_stale(path: str) -> bool:

@@ -151,8 +151,9 @@ def test_mount_paths_that_cannot_be(world: World) -> None:
         assert caught.value.hint
     taken = version.mount.sync(world.path("taken"))
     other = world.load(version.locator)
-    with pytest.raises(errors.MountPathError, match="mount point already"):
+    with pytest.raises(errors.MountPathError, match="mount point already") as caught:
         other.mount.sync(taken)
+    assert caught.value.hint.endswith(f"`flytevol umount {taken}`")
     assert file.read_text() == "x"
 
 

@@ -77,14 +77,16 @@ def test_what_cannot_be_mounted_on(claims: ExitStack, tmp_path: Path) -> None:
             take(claims, tmp_path / path, tmp_path)
         assert raised.value.hint
     assert (tmp_path / "full" / "file").exists()
-    with pytest.raises(MountPathError, match="mount point already"):
+    with pytest.raises(MountPathError, match="mount point already") as raised:
         take(claims, Path("/proc"), tmp_path)
+    assert raised.value.hint.endswith("or unmount it: umount /proc")
 
 
 def test_a_path_is_claimed_once(claims: ExitStack, tmp_path: Path) -> None:
     first = take(claims, tmp_path / "a", tmp_path)
-    with pytest.raises(MountPathError, match="another process"):
+    with pytest.raises(MountPathError, match="another process") as raised:
         take(claims, tmp_path / "a", tmp_path)
+    assert raised.value.hint == "give another one, or wait for its end"
     first.release()
     take(claims, tmp_path / "a", tmp_path)
 
