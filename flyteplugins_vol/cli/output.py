@@ -6,24 +6,13 @@ import base64
 import errno
 import json
 import sys
-import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TextColumn,
-    TransferSpeedColumn,
-)
 from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
@@ -31,7 +20,7 @@ from rich.text import Text
 from flyteplugins_vol.cli.errors import Failure
 from flyteplugins_vol.history.lease_wait import LeaseWait
 from flyteplugins_vol.human import count, shown
-from flyteplugins_vol.io import Volume
+from flyteplugins_vol.io import ProgressBar, Volume
 from flyteplugins_vol.io.info import FileInfo
 from flyteplugins_vol.io.tree import as_bytes
 
@@ -92,7 +81,7 @@ class Output:
         if not self.quiet and not self.as_json:
             self.err.print(Text(text, style="dim"))
 
-    def note_skipped(self, bar: Bar) -> None:
+    def note_skipped(self, bar: ProgressBar) -> None:
         """What a copy has left out."""
         if bar.skipped:
             what = count(bar.skipped, "fifo, socket or device", "fifos, sockets and devices")
@@ -115,54 +104,9 @@ class Output:
         with to_standard_output():
             sys.stdout.flush()
 
-    @contextmanager
-    def progress(self, title: str, total: int | None = None, *, of: str = "bytes") -> Generator[Bar, None, None]:
-        """A bar, if standard error is a terminal. ``of``: what is counted, if anything."""
-        if self.quiet or not self.err.is_terminal:
-            yield Bar(None, 0)
-            return
-        counts = (DownloadColumn(True), TransferSpeedColumn()) if of == "bytes" else (_Count(of),)
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), *counts)
-        with Progress(*columns, console=self.err, transient=True) as progress:
-            yield Bar(progress, progress.add_task(title, total=total))
-
-
-class _Count(ProgressColumn):
-    """``3/8 versions``; nothing before the first is done."""
-
-    def __init__(self, of: str) -> None:
-        super().__init__()
-        self._of = of
-
-    def render(self, task: Task) -> Text:
-        return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f} {self._of}")
-
-
-class Bar:
-    """Moves a progress bar by the events of uploads, downloads and commits. Any thread."""
-
-    def __init__(self, progress: Progress | None, task: Any) -> None:
-        self._progress = progress
-        self._task = task
-        self._lock = threading.Lock()
-        self.bytes = 0
-        self.skipped = 0  # files that have no content
-        self.first_skipped = ""
-
-    def __call__(self, event: Mapping[str, Any]) -> None:
-        with self._lock:
-            self.bytes += event.get("bytes", 0)
-            if event.get("phase") == "skipped":
-                self.skipped += 1
-                self.first_skipped = self.first_skipped or event["path"]
-        if self._progress is None:
-            return
-        if "bytes" in event:
-            self._progress.advance(self._task, event["bytes"])
-        elif "total" in event:
-            self._progress.update(self._task, completed=event["done"], total=event["total"])
-        if event.get("phase") in ("index", "version"):
-            self._progress.update(self._task, description=f"publishing the {event['phase']}")
+    def progress(self, title: str, total: int | None = None, *, of: str = "bytes") -> ProgressBar:
+        """A bar for a ``with`` block, if standard error is a terminal. ``of``: what is counted, if anything."""
+        return ProgressBar(title, total, of=of, console=self.err, quiet=self.quiet)
 
 
 class Waiting(LeaseWait):

@@ -9,6 +9,7 @@ from flyteplugins_vol.io.encryption import change_encryption_secret
 from flyteplugins_vol.io.images import with_high_throughput_volume_deps, with_volume_deps
 from flyteplugins_vol.io.listing import VolumeInfo
 from flyteplugins_vol.io.merging import MergeConflict
+from flyteplugins_vol.io.progress import ProgressBar
 from flyteplugins_vol.io.restoring import Restored
 from flyteplugins_vol.io.upkeep import Retention, Space, VersionSpace
 from flyteplugins_vol.io.volume import ROVolume, RWVolume, Volume
@@ -19,6 +20,7 @@ __all__ = [
     "FileChange",
     "FileState",
     "MergeConflict",
+    "ProgressBar",
     "ROVolume",
     "RWVolume",
     "Restored",

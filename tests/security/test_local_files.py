@@ -134,11 +134,12 @@ def test_a_link_where_the_socket_goes_is_replaced_and_not_followed(tmp_path: Pat
     (tmp_path / "control").mkdir()
     path = tmp_path / "control" / "5.sock"
     path.symlink_to(elsewhere)
-    listener = control_server._listen(str(path))
+    listening = control_server.Listening(str(path))
     assert stat.S_ISSOCK(path.lstat().st_mode)
     assert stat.S_IMODE(path.lstat().st_mode) == 0o600
     assert elsewhere.read_bytes() == b"of somebody"
-    listener.socket._sock.close()
+    listening.close()
+    assert not path.is_symlink()
 
 
 @pytest.mark.fuse
