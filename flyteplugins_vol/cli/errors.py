@@ -102,8 +102,8 @@ _HINTS: tuple[tuple[type[BaseException], str], ...] = (
     (IsADirectoryError, "get and put take whole directories, cp and rm with -r; cat takes none"),
 )
 _TYPED: tuple[tuple[str, str], ...] = (
-    ("mount() again: what was written is kept on local disk; or abandon() it",
-     "mount it again: what was written is kept on local disk; `flytevol recover` lists it"),
+    ("mount() again: what is in no version is kept on local disk; or abandon() it, and load it anew",
+     "mount it again: what is in no version is kept on local disk; `flytevol recover` lists it"),
     ("; load it and fork it", "; `flytevol fork` with this locator makes a volume of it"),
     ("load it again by its name to go on from", "try again: by its name you go on from"),
     ("or mount without allow_other", "or leave out --allow-other"),

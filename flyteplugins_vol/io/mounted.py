@@ -108,7 +108,7 @@ class Mountable(Facts):
         if not mounting.live:
             raise MountFailedError(
                 f"the mount of volume {self.name!r} at {mounting.path} has ended by itself",
-                hint="mount() again: what was written is kept on local disk; or abandon() it",
+                hint="mount() again: what is in no version is kept on local disk; or abandon() it, and load it anew",
             )
 
     def __repr__(self) -> str:
