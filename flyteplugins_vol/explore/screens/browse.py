@@ -264,7 +264,8 @@ class BrowseScreen(Screen[None]):
             if marked is None and not live and not record.parents:
                 self.changes.say(short(str(record.locator)), "It is the first version: everything in it is new.")
                 return
-            base = marked or (record if live else await in_thread(versions.record, record.parents[0]))
+            known = self._feed.parent(record) if self._feed is not None and not live else None
+            base = marked or known or (record if live else await in_thread(versions.record, record.parents[0]))
             older, newer = (base, record) if live or base.created <= record.created else (record, base)
             title = f"{short(str(older.locator))}  →  {'the workspace' if live else short(str(newer.locator))}"
             self.changes.say(title, "comparing …")
