@@ -199,6 +199,11 @@ class Driver:
         strips = self.app.screen._compositor.render_strips()
         return "\n".join(strip.text.rstrip() for strip in strips)
 
+    @property
+    def words(self) -> str:
+        """The same in one line: where a message breaks is up to the lengths of paths in it."""
+        return " ".join(re.sub(r"[│▌]", " ", self.text).split())
+
 
 @contextlib.asynccontextmanager
 async def exploring(

@@ -12,9 +12,9 @@ import pytest
 from flyteplugins_vol.errors import IndexDamagedError, UsageError
 from flyteplugins_vol.explore import run
 from flyteplugins_vol.explore.sources import Shown, resolve
-from tests.cli.conftest import wait_for
 from tests.explore.conftest import Cats, World, commit, put
 from tests.explore.terminal import Terminal
+from tests.waiting import wait_for
 
 _COMMAND = (
     "import sys; from flyteplugins_vol.explore import run; sys.exit(run(sys.argv[1], store=None, from_file=None))"
