@@ -265,6 +265,8 @@ class WireDriver:
             why = "this kernel does not offer it (Linux 6.9 is needed)"
         elif not wire_passthrough.may_pass_through():
             why = "it needs CAP_SYS_ADMIN, outside of user namespaces"
+        elif lack := self._operations.workspace.passthrough.lacks():
+            why = f"the file system of {self._spec.meta_dir} {lack}"
         else:
             self.passes = True
             return True

@@ -15,6 +15,7 @@ from flyteplugins_vol.workspace.usage import Usage
 log = logging.getLogger(__name__)
 
 _WRITES = os.O_WRONLY | os.O_RDWR
+_ON_THE_WAY = 4  # files whose close was told, and is not done yet, as far as one looks at each open and close
 
 
 class OpenFiles:
@@ -40,6 +41,7 @@ class OpenFiles:
         self._inode = inode
         self._check_writable = check_writable
         self._read_only = read_only
+        self._unused: dict[int, None] = {}  # files that the kernel still has, though nobody has them open
 
     def open(self, ino: int, flags: int) -> None:
         """Count an open. O_TRUNC is the caller's to see to."""
@@ -55,6 +57,7 @@ class OpenFiles:
         """
         backing = self._passthrough.live.get(ino)
         if backing is None and flags & _WRITES and self.usage.opens(ino) == 1:
+            self._end_unused(_ON_THE_WAY)
             backing = self._passthrough.open(self._inode(ino))
         if backing is not None and flags & _WRITES:
             backing.writes = True
@@ -67,12 +70,13 @@ class OpenFiles:
         self.usage.release(ino, flags)
         self._purge_if_unused(ino)
         if ino in self._passthrough.live and not self.usage.opens(ino):
-            self._end_passthrough(ino)
+            self._unused.pop(ino, None)
+            self._unused[ino] = None  # the last one now
+            self._end_unused(_ON_THE_WAY)
 
     def end_passthrough(self) -> None:
-        """Try again for files that nobody has open any more, and for which the disk had no room."""
-        for ino in [ino for ino in self._passthrough.live if not self.usage.opens(ino)]:
-            self._end_passthrough(ino)
+        """Try again for those that nobody has open any more: somebody had them mapped, or the disk had no room."""
+        self._end_unused(len(self._unused))
 
     def remember(self, ino: int, n: int = 1) -> None:
         """The kernel was told of this inode ``n`` times more."""
@@ -99,11 +103,17 @@ class OpenFiles:
         for ino in self._index.inodes.orphans():
             self._purge(self._inode(ino))
 
-    def _end_passthrough(self, ino: int) -> None:
-        try:
-            self._passthrough.release(self._inode(ino))
-        except OSError as error:
-            log.error("what was written to inode %d is not taken over yet: %s", ino, error)
+    def _end_unused(self, most: int) -> None:
+        """Of the files that nobody has open, end those that came last."""
+        for ino in list(self._unused)[: -most - 1 : -1]:
+            if ino in self._passthrough.live and not self.usage.opens(ino):
+                try:
+                    self._passthrough.release(self._inode(ino))
+                except OSError as error:
+                    log.error("what was written to inode %d is not taken over yet: %s", ino, error)
+                if ino in self._passthrough.live:
+                    continue
+            del self._unused[ino]
 
     def _purge_if_unused(self, ino: int) -> None:
         # not by its row: a kernel that is short of memory forgets a million inodes at once, and each would be loaded

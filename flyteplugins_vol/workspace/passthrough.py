@@ -3,8 +3,8 @@
 Such a file is, for that long, a file of its own beside Staging's logs, its *backing*: what programs write is there, and
 nobody is told. So it is looked at. `catch_up` takes over its size and its times, and lets the extents of the inode name
 its bytes, as parts of Staging (`Staging.attach`): staged bytes like all others, only that they may still change. When
-nobody has the file open any more all of it is taken over (`release`). A small file is copied then, and its backing
-serves the next one.
+nobody has the file open or mapped any more all of it is taken over (`release`). A small file is copied then, and its
+backing serves the next one. Mappings are the reason why the backing is open for reading only here: see `kernel_files`.
 
 While a file is open, nobody may take its staged bytes for what they were a moment ago. So they are sealed by a commit
 only (`FileData.held`): the version has what was written before it began, and after it the file is looked at again.
@@ -27,9 +27,10 @@ from flyteplugins_vol.index.extents import STAGED, Extent
 from flyteplugins_vol.index.index import Index
 from flyteplugins_vol.model import BLOCK_SIZE, Inode
 from flyteplugins_vol.portable import OPEN_FLAGS, pread
+from flyteplugins_vol.workspace import kernel_files
 from flyteplugins_vol.workspace.data import FileData
 from flyteplugins_vol.workspace.ranges import SEEK_DATA, SEEK_HOLE
-from flyteplugins_vol.workspace.staging import SEGMENT, Staging
+from flyteplugins_vol.workspace.staging import SEGMENT, OpenFile, Staging
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +49,19 @@ Told = tuple[int, int]
 
 @dataclass(slots=True)
 class Backing:
-    """A file that the kernel has for an inode. ``fd`` is open for reading and writing as long as it is."""
+    """A file that the kernel has for an inode. ``file``: open for reading, also as long as parts of it are needed."""
 
     path: str
-    fd: int
+    file: OpenFile
     parts: dict[int, int] = field(default_factory=lambda: {})  # part of the file → position of its log in Staging
     seen: Told | None = None  # when it was caught up, if it tells of a later change
     synced: Told | None = None  # the same when it was to be made durable
     writes: bool = False  # somebody has it open who may write
     kernel_id: int = 0  # what the kernel calls it; 0: it was not told yet
+
+    @property
+    def fd(self) -> int:
+        return self.file.fd
 
     def status(self) -> Told:
         told = os.fstat(self.fd)
@@ -79,6 +84,14 @@ class Passthrough:
         self.laid_again = 0  # bytes that were in packs and count as staged once more
         self.on_close: Callable[[Backing], None] | None = None
 
+    def lacks(self) -> str | None:
+        """What the local disk lacks for this, for people; None: nothing."""
+        assert self._staging is not None
+        try:
+            return kernel_files.lacks(self._staging.directory)
+        except OSError as error:
+            return f"cannot be written: {error.strerror}"
+
     def open(self, inode: Inode) -> Backing | None:
         """A backing for an empty file that nobody has open; None if there can be none."""
         if not inode.is_file or inode.size or len(self.live) >= _MOST or self._staging is None:
@@ -95,20 +108,27 @@ class Passthrough:
         return backing
 
     def release(self, inode: Inode) -> None:
-        """Nobody has it open any more. On an OSError it stays as it is, for another try."""
+        """Nobody has it open any more. If somebody has it mapped it stays as it is, and on an OSError: for another try.
+
+        The kernel sends its word of the last close a moment before that is done, and then it looks the same.
+        """
         backing = self.live[inode.ino]
+        ends = kernel_files.is_nobodys(backing.fd)
         told = backing.status()
-        if backing.writes and (told[0] or told != backing.seen):
-            self._map(inode, backing, _SMALL)
-        self._written(backing)
-        self.drop(inode.ino)
-        self.ended.add(inode.ino)
+        if backing.writes and (ends or kernel_files.is_only_read(backing.fd)):  # so it changes no more
+            if told[0] or told != backing.seen:
+                self._map(inode, backing, _SMALL if ends else _TINY)
+            backing.writes = False
+        if ends:
+            self._written(backing)
+            self.drop(inode.ino)
+            self.ended.add(inode.ino)
 
     def drop(self, ino: int) -> None:
         """Nobody wants to know any more what is in it."""
         backing = self.live.pop(ino)
         self._data.held.discard(ino)
-        if backing.parts:
+        if backing.parts or not kernel_files.is_nobodys(backing.fd):  # who has it mapped is not to see another file
             self._close(backing)
         else:
             self._reuse(backing)
@@ -159,7 +179,7 @@ class Passthrough:
     def truncate(self, ino: int, size: int) -> None:
         """To be called before the extents are cut."""
         backing = self.live[ino]
-        os.ftruncate(backing.fd, size)
+        os.truncate(backing.path, size)
         backing.seen = backing.synced = None
         for part in [part for part in backing.parts if part * SEGMENT >= size]:
             del backing.parts[part]  # its log goes once nothing of it is needed, and what comes then is another's
@@ -181,9 +201,13 @@ class Passthrough:
         self._changing()
         backing = self.live[ino]
         backing.seen = backing.synced = None
-        if _libc.fallocate(backing.fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+        fd = os.open(backing.path, os.O_RDWR | OPEN_FLAGS)
+        try:
+            if _libc.fallocate(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+        finally:
+            os.close(fd)
 
     def staged(self) -> int:
         """Bytes of Staging that cannot be sealed as long as they are open, at most."""
@@ -213,7 +237,9 @@ class Passthrough:
     def _new(self, staging: Staging) -> Backing:
         self._made += 1
         path = staging.open_path(self._made)
-        return Backing(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o600))
+        backing = Backing(path, OpenFile(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL))
+        kernel_files.prepare(backing.fd)
+        return backing
 
     def _written(self, backing: Backing) -> None:
         """From now on its parts are logs like others, and the next fsync is to sync them."""
@@ -224,7 +250,7 @@ class Passthrough:
     def _reuse(self, backing: Backing) -> None:
         backing.seen, backing.synced, backing.writes = None, None, False
         try:
-            os.ftruncate(backing.fd, 0)
+            os.truncate(backing.path, 0)
         except OSError:
             self._close(backing)
             return
@@ -236,7 +262,6 @@ class Passthrough:
     def _close(self, backing: Backing) -> None:
         if self.on_close is not None:
             self.on_close(backing)
-        os.close(backing.fd)
         os.unlink(backing.path)
 
     def _take_attributes(self, inode: Inode, told: Told) -> None:
@@ -281,7 +306,7 @@ class Passthrough:
         assert self._staging is not None
         part, at = divmod(start, SEGMENT)
         if part not in backing.parts or not self._staging.has(backing.parts[part]):  # all of it was sealed meanwhile
-            backing.parts[part] = self._staging.attach(backing.path, part)
+            backing.parts[part] = self._staging.attach(backing.path, backing.file, part)
         return start, end, STAGED, backing.parts[part] + at
 
 

@@ -18,6 +18,7 @@ import errno
 import os
 from collections.abc import Iterable
 from typing import NamedTuple
+from weakref import WeakSet
 
 from flyteplugins_vol.portable import OPEN_FLAGS, fdatasync, pread, private_directory, pwrite, sync_directory
 from flyteplugins_vol.workspace.piped import Bytes, Piped
@@ -32,14 +33,27 @@ _SMALL = 32 << 10  # appends of fewer bytes are gathered
 _GATHERED = 256 << 10  # most bytes gathered
 
 
+class OpenFile:
+    """A file and its descriptor, which is closed when nobody refers to this any more."""
+
+    def __init__(self, path: str, flags: int) -> None:
+        self.fd = os.open(path, flags | OPEN_FLAGS, 0o600)
+
+    def __del__(self) -> None:
+        fd = self.__dict__.get("fd")
+        if fd is not None:
+            os.close(fd)
+
+
 class Staging:
     def __init__(self, directory: str) -> None:
-        self._root = directory
+        self.directory = directory
         private_directory(directory)
         self._logs: dict[int, _Log] = {}
         self._unsynced: dict[int, _Log] = {}
         self._names_unsynced = True  # the directory's own, too: nobody knows who made it
         self._dead: list[_Log] = []
+        self._attached: WeakSet[OpenFile] = WeakSet()
         self._end = 0
         self._last = -1  # the highest number that a log file ever had
         self._gathered = bytearray()  # the last bytes before `_end`, which the log file there has not got yet
@@ -52,13 +66,16 @@ class Staging:
         That index must be durable. Raises FileNotFoundError if a log file that it needs is gone.
         """
         staging = cls(directory)
+        opened: dict[int, OpenFile] = {}  # a file of many parts needs one descriptor
         for name in sorted(os.listdir(directory)):
             if name.endswith(OPEN_SUFFIX):  # what is wanted of it has a log's name as well
                 os.unlink(os.path.join(directory, name))
             elif name.endswith(".log"):
                 number, _, part = name[: -len(".log")].partition(_PART)
-                log = _Log(os.path.join(directory, name), create=False, base=int(part or 0) * SEGMENT)
-                staging._logs[int(number)] = log
+                path = os.path.join(directory, name)
+                file = opened.get(inode := os.stat(path).st_ino) or OpenFile(path, os.O_RDWR)
+                opened[inode] = file
+                staging._logs[int(number)] = _Log(path, file, int(part or 0) * SEGMENT)
         numbers = sorted(staging._logs)
         staging._last = numbers[-1] if numbers else -1
         staging._end = (staging._last + 1) * SEGMENT
@@ -124,18 +141,25 @@ class Staging:
         self.write_out()
         return Reader({n: self._logs[n] for n in {pos // SEGMENT for pos in positions}})
 
-    def attach(self, path: str, part: int) -> int:
+    def attach(self, path: str, file: OpenFile, part: int) -> int:
         """Let part ``part`` of a file beside the logs, `SEGMENT` bytes each, be a log; returns its first position.
 
         The file has one more name then, so it lives as long as anything of it is needed. Nothing of it is live yet.
+        All of its parts share the descriptor. On an OSError nothing has changed.
         """
         number = max(self._last, self._end // SEGMENT) + 1  # where appends go on is not for this
-        name = os.path.join(self._root, f"{number:08d}{_PART}{part}.log")
+        name = os.path.join(self.directory, f"{number:08d}{_PART}{part}.log")
         os.link(path, name)
         self._last = number
-        self._logs[number] = _Log(name, create=False, base=part * SEGMENT)
+        self._logs[number] = _Log(name, file, part * SEGMENT)
+        self._attached.add(file)
         self._names_unsynced = True
         return number * SEGMENT
+
+    @property
+    def attached(self) -> int:
+        """Files of which parts are logs: a descriptor each, as long as anything of them is needed."""
+        return len(self._attached)
 
     def has(self, pos: int) -> bool:
         """Whether the log with this position is still there: it goes once nothing of it is live any more."""
@@ -149,7 +173,7 @@ class Staging:
 
     def open_path(self, number: int) -> str:
         """Where a file may be that is to be attached in parts. Its own name does not outlive this process."""
-        return os.path.join(self._root, f"{number}{OPEN_SUFFIX}")
+        return os.path.join(self.directory, f"{number}{OPEN_SUFFIX}")
 
     def share(self, pos: int, size: int) -> None:
         """Bytes that are live are needed once more, and are to be freed once more."""
@@ -190,9 +214,9 @@ class Staging:
 
         After `write_out`.
         """
-        fds = [log.fd for log in self._unsynced.values()]
+        fds = {log.fd: None for log in self._unsynced.values()}
         self._unsynced.clear()
-        return fds
+        return list(fds)
 
     def sync_names(self) -> None:
         """Make the names of the log files durable: before an index that needs them is. Raises OSError.
@@ -200,8 +224,8 @@ class Staging:
         An fsync of a new file brings its name along on many file systems; POSIX promises it of the directory's only.
         """
         if self._names_unsynced:
-            sync_directory(self._root)
-            sync_directory(os.path.dirname(self._root))
+            sync_directory(self.directory)
+            sync_directory(os.path.dirname(self.directory))
             self._names_unsynced = False
 
     def close(self) -> None:
@@ -213,7 +237,8 @@ class Staging:
         self.write_out()
         previous = self._end // SEGMENT
         number = self._last + 1
-        log = self._logs[number] = _Log(self._path(number), create=True)
+        path = self._path(number)
+        log = self._logs[number] = _Log(path, OpenFile(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
         self._last = number
         self._names_unsynced = True
         self._end = number * SEGMENT
@@ -230,7 +255,7 @@ class Staging:
             self._dead.append(log)
 
     def _path(self, number: int) -> str:
-        return os.path.join(self._root, f"{number:08d}.log")
+        return os.path.join(self.directory, f"{number:08d}.log")
 
 
 class Burial(NamedTuple):
@@ -263,15 +288,15 @@ class Reader:
 
 
 class _Log:
-    """One log file. Closed when nobody refers to it any more, see `Reader`."""
+    """One log file. Its descriptor is open as long as anybody refers to it, see `Reader`."""
 
-    def __init__(self, path: str, *, create: bool, base: int = 0) -> None:
+    def __init__(self, path: str, file: OpenFile, base: int = 0) -> None:
         self.path = path
+        self._file = file
+        self.fd = file.fd
         self._base = base  # where in its file it begins
         self.live = 0
         self.needed = 0  # bytes that the index of an earlier process knows of
-        flags = os.O_RDWR | OPEN_FLAGS | (os.O_CREAT | os.O_EXCL if create else 0)
-        self.fd = os.open(path, flags, 0o600)
 
     def read(self, at: int, size: int) -> bytes:
         return pread(self.fd, size, self._base + at)
@@ -285,11 +310,6 @@ class _Log:
         """Make up for bytes that a power cut took before anyone synced them: they are zeros, as on any file system."""
         if os.fstat(self.fd).st_size < self._base + self.needed:
             os.ftruncate(self.fd, self._base + self.needed)
-
-    def __del__(self) -> None:
-        fd = self.__dict__.get("fd")
-        if fd is not None:
-            os.close(fd)
 
 
 DeadLog = _Log

@@ -147,6 +147,24 @@ def test_a_program_that_is_stopped_in_the_middle_loses_nothing(world: World, vol
     assert version.stat.sync("file").size == size
 
 
+@pytest.mark.logs_warnings
+def test_where_the_disk_does_not_tell_of_mappings_a_mount_is_as_without_it(world: World, no_open_files: None) -> None:
+    """An overlay counts descriptors only: a file could change after its last close, and nobody would know."""
+    layers = {name: world.path(f"disk/{name}") for name in ("lower", "upper", "work", "merged")}
+    for path in layers.values():
+        path.mkdir(parents=True)
+    options = f"lowerdir={layers['lower']},upperdir={layers['upper']},workdir={layers['work']}"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "overlay", layers["merged"]], check=True)
+    try:
+        volume = world.new("overlaid")
+        root = volume.mount.sync(world.path("mnt"), passthrough=True, meta_dir=layers["merged"] / "meta")
+        assert not volume.status()["passthrough"]
+        (root / "file").write_bytes(noise(1))
+        assert volume.finalize.sync().read_bytes.sync("file") == noise(1)
+    finally:
+        subprocess.run(["umount", layers["merged"]], check=True)
+
+
 def test_autocommit_notices_what_the_kernel_writes(world: World) -> None:
     volume = world.new("automatic")
     root = volume.mount.sync(world.path("mnt"), passthrough=True, autocommit_bytes=8 * MEGABYTE)

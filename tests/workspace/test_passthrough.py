@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import random
 import stat
@@ -20,7 +22,7 @@ from flyteplugins_vol.model import BLOCK_SIZE, ROOT_INO, AttrChange
 from flyteplugins_vol.store.memory import MemoryStore
 from flyteplugins_vol.workspace.passthrough import Backing
 from flyteplugins_vol.workspace.ranges import SEEK_DATA
-from flyteplugins_vol.workspace.staging import SEGMENT
+from flyteplugins_vol.workspace.staging import SEGMENT, OpenFile
 from tests.driven import ME, Driven
 
 KEEP_SIZE, PUNCH_HOLE = 1, 2
@@ -38,18 +40,33 @@ def volume(tmp_path: Path) -> Iterator[Driven]:
     volume.close()
 
 
-def opened(volume: Driven, name: bytes, flags: int = os.O_RDWR) -> tuple[int, Backing]:
-    """A new file, open as by a program, and what the kernel has for it."""
+class Program(OpenFile):
+    """A descriptor as the kernel has one for a program that has the file open."""
+
+    def __init__(self, backing: Backing, flags: int = os.O_RDWR) -> None:
+        super().__init__(backing.path, flags)
+        self.backing = backing
+
+
+def opened(volume: Driven, name: bytes, flags: int = os.O_RDWR) -> tuple[int, Program]:
+    """A new file, open as by a program."""
     ino = volume.create(name)
     volume.workspace.remember(ino)
     volume.workspace.open(ino, flags)
     backing = volume.workspace.pass_through(ino, flags)
     assert backing is not None
-    return ino, backing
+    return ino, Program(backing, os.O_RDWR)
 
 
-def released(volume: Driven, ino: int, flags: int = os.O_RDWR) -> None:
+def closed(volume: Driven, ino: int, program: Program, flags: int = os.O_RDWR) -> None:
+    """As when that program closes it, or ends."""
+    os.close(program.__dict__.pop("fd"))
     volume.workspace.release(ino, flags)
+
+
+def released(volume: Driven, ino: int, program: Program, flags: int = os.O_RDWR) -> None:
+    """The same, and nobody has the file any more."""
+    closed(volume, ino, program, flags)
     assert ino not in volume.workspace.passthrough.live
 
 
@@ -77,10 +94,10 @@ def staging_names(volume: Driven) -> list[str]:
 
 @pytest.mark.parametrize("size", [0, 1, 1000, BLOCK_SIZE - 1, BLOCK_SIZE, SEGMENT + 5000], ids=str)
 def test_what_was_written_is_the_file_s_once_it_is_closed(volume: Driven, size: int) -> None:
-    ino, backing = opened(volume, b"file")
+    ino, program = opened(volume, b"file")
     data = noise(1, min(size, 100_000)) + bytes(max(0, size - 100_000))
-    os.pwrite(backing.fd, data, 0)
-    released(volume, ino)
+    os.pwrite(program.fd, data, 0)
+    released(volume, ino, program)
     inode = volume.workspace.getattr(ino)
     assert inode.size == size
     assert volume.read(ino) == data
@@ -91,14 +108,14 @@ def test_what_was_written_is_the_file_s_once_it_is_closed(volume: Driven, size: 
 
 
 def test_attributes_are_what_programs_see_while_it_is_open(volume: Driven) -> None:
-    ino, backing = opened(volume, b"file")
-    os.pwrite(backing.fd, bytes(10_000), 0)
+    ino, program = opened(volume, b"file")
+    os.pwrite(program.fd, bytes(10_000), 0)
     inode = volume.workspace.getattr(ino)
     shown = volume.workspace.passthrough.shown(inode)
-    assert (shown.size, shown.allocated, shown.mtime) == (10_000, 12_288, os.fstat(backing.fd).st_mtime_ns)
+    assert (shown.size, shown.allocated, shown.mtime) == (10_000, 12_288, os.fstat(program.fd).st_mtime_ns)
     assert inode.size == 0, "a version would have as much as it has bytes of"
     volume.workspace.passthrough.set_times(ino, None, 123)
-    released(volume, ino)
+    released(volume, ino, program)
     assert volume.workspace.getattr(ino).mtime == 123
 
 
@@ -107,30 +124,32 @@ def test_to_open_an_empty_file_changes_nothing(volume: Driven) -> None:
     volume.workspace.setattr(ino, AttrChange(mtime=123), ME)
     commit(volume)
     volume.workspace.open(ino, os.O_WRONLY)
-    assert volume.workspace.pass_through(ino, os.O_WRONLY) is not None
+    backing = volume.workspace.pass_through(ino, os.O_WRONLY)
+    assert backing is not None
+    program = Program(backing, os.O_WRONLY)
     passthrough = volume.workspace.passthrough
     assert passthrough.shown(volume.workspace.getattr(ino)).mtime == 123
     assert not passthrough.catch_up()
-    released(volume, ino, os.O_WRONLY)
+    released(volume, ino, program, os.O_WRONLY)
     assert volume.workspace.getattr(ino).mtime == 123
     assert not volume.workspace.changed
 
 
 def test_small_files_are_copied_and_share_a_backing(volume: Driven) -> None:
     for number in range(100):
-        ino, backing = opened(volume, b"%d" % number)
-        os.pwrite(backing.fd, noise(number), 0)
-        released(volume, ino)
+        ino, program = opened(volume, b"%d" % number)
+        os.pwrite(program.fd, noise(number), 0)
+        released(volume, ino, program)
     assert staging_names(volume) == ["00000000.log", "1.open"]
     assert [volume.content(b"%d" % number) for number in range(100)] == [noise(number) for number in range(100)]
 
 
 def test_a_large_file_is_not_copied_and_its_space_goes_part_by_part(volume: Driven) -> None:
-    ino, backing = opened(volume, b"file")
+    ino, program = opened(volume, b"file")
     for part in range(3):
-        os.pwrite(backing.fd, noise(part, 1 << 20), part * SEGMENT)
-    number = os.fstat(backing.fd).st_ino
-    released(volume, ino)
+        os.pwrite(program.fd, noise(part, 1 << 20), part * SEGMENT)
+    number = os.fstat(program.fd).st_ino
+    released(volume, ino, program)
     names = staging_names(volume)
     assert [name.partition("+")[2] for name in names] == ["0.log", "1.log", "2.log"]
     assert {os.stat(os.path.join(volume.spec.meta_dir, "staging", name)).st_ino for name in names} == {number}
@@ -143,9 +162,9 @@ def test_a_large_file_is_not_copied_and_its_space_goes_part_by_part(volume: Driv
 
 
 def test_holes_stay_holes(volume: Driven) -> None:
-    ino, backing = opened(volume, b"file")
-    os.pwrite(backing.fd, noise(1, PAGE), 1 << 40)
-    released(volume, ino)
+    ino, program = opened(volume, b"file")
+    os.pwrite(program.fd, noise(1, PAGE), 1 << 40)
+    released(volume, ino, program)
     inode = volume.workspace.getattr(ino)
     assert (inode.size, inode.allocated) == ((1 << 40) + PAGE, PAGE)
     assert volume.workspace.lseek(ino, 0, SEEK_DATA) == 1 << 40
@@ -154,12 +173,12 @@ def test_holes_stay_holes(volume: Driven) -> None:
 
 
 def test_one_that_nobody_has_any_name_for_is_gone_when_it_is_closed(volume: Driven) -> None:
-    ino, backing = opened(volume, b"file")
-    os.pwrite(backing.fd, noise(1, 2 << 20), 0)
+    ino, program = opened(volume, b"file")
+    os.pwrite(program.fd, noise(1, 2 << 20), 0)
     volume.workspace.passthrough.catch_up()
     volume.workspace.unlink(ROOT_INO, b"file")
     volume.workspace.forget(ino, 1)
-    volume.workspace.release(ino, os.O_RDWR)
+    closed(volume, ino, program)
     assert not volume.workspace.passthrough.live
     assert volume.workspace.staged_bytes == 0
     volume.workspace.housekeep()
@@ -167,13 +186,15 @@ def test_one_that_nobody_has_any_name_for_is_gone_when_it_is_closed(volume: Driv
 
 
 def test_who_comes_later_reads_and_writes_the_same_file(volume: Driven) -> None:
-    ino, backing = opened(volume, b"file", os.O_WRONLY)
+    ino, program = opened(volume, b"file", os.O_WRONLY)
     volume.workspace.open(ino, os.O_RDONLY)
-    assert volume.workspace.pass_through(ino, os.O_RDONLY) is backing
-    volume.workspace.release(ino, os.O_WRONLY)
-    os.pwrite(backing.fd, b"more", 0)
+    assert volume.workspace.pass_through(ino, os.O_RDONLY) is program.backing
+    reader = Program(program.backing, os.O_RDONLY)
+    os.pwrite(program.fd, b"more", 0)
+    closed(volume, ino, program, os.O_WRONLY)
     assert ino in volume.workspace.passthrough.live
-    released(volume, ino, os.O_RDONLY)
+    assert os.pread(reader.fd, 10, 0) == b"more"
+    released(volume, ino, reader, os.O_RDONLY)
     assert volume.content(b"file") == b"more"
 
 
@@ -191,13 +212,109 @@ def test_other_files_come_here(volume: Driven, why: str) -> None:
 
 def test_only_so_many_at_once_and_then_they_come_here(volume: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flyteplugins_vol.workspace.passthrough._MOST", 2)
-    first, _ = opened(volume, b"1")
+    first, program = opened(volume, b"1")
     opened(volume, b"2")
     third = volume.create(b"3")
     volume.workspace.open(third, os.O_WRONLY)
     assert volume.workspace.pass_through(third, os.O_WRONLY) is None
-    released(volume, first)
+    released(volume, first, program)
     opened(volume, b"4")
+
+
+# --- mappings ------------------------------------------------------------------------------------------------------
+
+
+class Mapping:
+    """A mapping whose descriptor was closed, as C programs make them; Python's own keep one."""
+
+    def __init__(self, program: Program, size: int, access: int = mmap.PROT_READ | mmap.PROT_WRITE) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._libc.mmap.restype = ctypes.c_void_p
+        self._size = ctypes.c_size_t(size)
+        self._at = self._libc.mmap(None, self._size, access, mmap.MAP_SHARED, program.fd, ctypes.c_long(0))
+        assert self._at != ctypes.c_void_p(-1).value
+
+    def read(self, size: int) -> bytes:
+        return ctypes.string_at(self._at, size)
+
+    def write(self, data: bytes) -> None:
+        ctypes.memmove(self._at, data, len(data))
+
+    def close(self) -> None:
+        self._libc.munmap(ctypes.c_void_p(self._at), self._size)
+
+
+@pytest.mark.parametrize("size", [PAGE, 3 << 20], ids=str)
+def test_what_is_stored_through_a_mapping_that_outlives_its_descriptor_is_the_file_s(volume: Driven, size: int) -> None:
+    ino, program = opened(volume, b"file")
+    os.ftruncate(program.fd, size)
+    mapping = Mapping(program, size)
+    closed(volume, ino, program)
+    mapping.write(b"first")
+    other, another = opened(volume, b"other")  # which takes what is free
+    os.pwrite(another.fd, bytes(size), 0)
+    first = commit(volume)
+    mapping.write(b"after")
+    volume.create(b"more")
+    second = commit(volume)
+    mapping.write(b"again")
+    mapping.close()
+    volume.workspace.housekeep()
+    assert ino not in volume.workspace.passthrough.live
+    released(volume, other, another)
+    third = commit(volume)
+    found = [content(volume, record, b"file")[:6] for record in (first, second, third)]
+    assert found == [b"first\0", b"after\0", b"again\0"]
+    assert content(volume, third, b"other") == bytes(size)
+
+
+@pytest.mark.parametrize("size", [PAGE, 3 << 20], ids=str)
+def test_who_has_a_file_mapped_to_read_it_goes_on_to_read_that_file(volume: Driven, size: int) -> None:
+    ino, program = opened(volume, b"file")
+    os.pwrite(program.fd, noise(1, size), 0)
+    mapping = Mapping(program, size, mmap.PROT_READ)
+    closed(volume, ino, program)
+    other, another = opened(volume, b"other")
+    os.pwrite(another.fd, bytes(size), 0)
+    commit(volume)
+    assert mapping.read(size) == noise(1, size)
+    assert ino in volume.workspace.passthrough.live, "whoever opens it is to share it with the mapping"
+    mapping.close()
+    volume.workspace.housekeep()
+    released(volume, other, another)
+    assert not volume.workspace.passthrough.live
+    assert volume.content(b"file") == noise(1, size)
+
+
+def test_one_that_is_mapped_and_has_no_name_any_more_is_no_other_s(volume: Driven) -> None:
+    ino, program = opened(volume, b"file")
+    os.pwrite(program.fd, noise(1, PAGE), 0)
+    mapping = Mapping(program, PAGE)
+    volume.workspace.unlink(ROOT_INO, b"file")
+    volume.workspace.forget(ino, 1)
+    closed(volume, ino, program)
+    assert ino not in volume.workspace.passthrough.live
+    other, another = opened(volume, b"other")
+    os.pwrite(another.fd, bytes(PAGE), 0)
+    mapping.write(b"mine")
+    assert mapping.read(PAGE) == b"mine" + noise(1, PAGE)[4:]
+    mapping.close()
+    released(volume, other, another)
+    assert volume.content(b"other") == bytes(PAGE)
+
+
+def test_a_disk_that_can_do_all_that_is_needed_lacks_nothing(volume: Driven) -> None:
+    assert volume.workspace.passthrough.lacks() is None
+    assert staging_names(volume) == []
+
+
+def test_a_disk_without_hard_links_is_not_for_this(volume: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(1, "not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    assert volume.workspace.passthrough.lacks() == "has no hard links"
+    assert staging_names(volume) == []
 
 
 # --- versions ------------------------------------------------------------------------------------------------------
@@ -205,13 +322,13 @@ def test_only_so_many_at_once_and_then_they_come_here(volume: Driven, monkeypatc
 
 @pytest.mark.parametrize("size", [1000, 3 << 20], ids=str)
 def test_a_version_has_what_was_written_before_and_the_next_one_the_rest(volume: Driven, size: int) -> None:
-    ino, backing = opened(volume, b"file")
-    os.pwrite(backing.fd, noise(1, size), 0)
+    ino, program = opened(volume, b"file")
+    os.pwrite(program.fd, noise(1, size), 0)
     first = commit(volume)
-    os.pwrite(backing.fd, b"changed", 10)
-    os.pwrite(backing.fd, b"appended", size)
+    os.pwrite(program.fd, b"changed", 10)
+    os.pwrite(program.fd, b"appended", size)
     second = commit(volume)
-    released(volume, ino)
+    released(volume, ino, program)
     third = commit(volume)
     before, after = noise(1, size), bytearray(noise(1, size) + b"appended")
     after[10:17] = b"changed"
@@ -223,37 +340,37 @@ def test_a_version_has_what_was_written_before_and_the_next_one_the_rest(volume:
 
 
 def test_a_store_through_a_mapping_that_no_time_tells_of_is_in_the_next_version(volume: Driven) -> None:
-    ino, backing = opened(volume, b"file")
-    os.pwrite(backing.fd, noise(1, 3 << 20), 0)
+    ino, program = opened(volume, b"file")
+    os.pwrite(program.fd, noise(1, 3 << 20), 0)
     commit(volume)
-    told = os.fstat(backing.fd)
-    os.pwrite(backing.fd, b"stored", 0)
-    os.utime(backing.fd, ns=(told.st_atime_ns, told.st_mtime_ns))
-    (volume.workspace.passthrough.live[ino]).seen = backing.status()  # as if the kernel had not said a word
+    told = os.fstat(program.fd)
+    os.pwrite(program.fd, b"stored", 0)
+    os.utime(program.fd, ns=(told.st_atime_ns, told.st_mtime_ns))
+    (volume.workspace.passthrough.live[ino]).seen = program.backing.status()  # as if the kernel had not said a word
     volume.create(b"other")
     assert content(volume, commit(volume), b"file")[:6] == b"stored"
 
 
 def test_bytes_that_may_still_change_are_sealed_by_a_commit_only(volume: Driven) -> None:
-    ino, backing = opened(volume, b"file")
-    os.pwrite(backing.fd, noise(1, 20 << 20), 0)
+    ino, program = opened(volume, b"file")
+    os.pwrite(program.fd, noise(1, 20 << 20), 0)
     volume.workspace.passthrough.catch_up()
     assert not volume.seal()
-    released(volume, ino)
+    released(volume, ino, program)
     assert volume.seal()
     assert volume.read(ino) == noise(1, 20 << 20)
 
 
 def test_a_seal_that_a_commit_left_behind_takes_nothing_from_a_file_that_is_open(volume: Driven) -> None:
     """It has read bytes that were there at that time. They are not what the file has now."""
-    _, backing = opened(volume, b"file")
-    os.pwrite(backing.fd, noise(1, 3 << 20), 0)
+    _, program = opened(volume, b"file")
+    os.pwrite(program.fd, noise(1, 3 << 20), 0)
     passthrough = volume.workspace.passthrough
     passthrough.freeze()
     job = volume.workspace.next_seal(True)
     assert job is not None
     passthrough.thaw()  # the commit gave up
-    os.pwrite(backing.fd, b"newer", 0)
+    os.pwrite(program.fd, b"newer", 0)
     volume.workspace.begin_sync()
     hashes = [bytes(32)] * len(job.pieces)
     assert volume.workspace.settle_known(job, hashes) == list(range(len(job.pieces)))
@@ -266,11 +383,11 @@ def test_room_is_not_waited_for_where_waiting_makes_none(tmp_path: Path) -> None
     volume = Driven.new(tmp_path, MemoryStore(f"memory://{uuid4().hex}"))
     workspace: Any = volume.workspace
     workspace._staging_limit = 1 << 20
-    ino, backing = opened(volume, b"file")
-    os.pwrite(backing.fd, noise(1, 5 << 20), 0)
+    ino, program = opened(volume, b"file")
+    os.pwrite(program.fd, noise(1, 5 << 20), 0)
     workspace.passthrough.catch_up()
     assert workspace.room()
-    released(volume, ino)
+    released(volume, ino, program)
     assert not workspace.room()
     volume.close()
 
@@ -281,11 +398,11 @@ def test_room_is_not_waited_for_where_waiting_makes_none(tmp_path: Path) -> None
 @pytest.mark.parametrize("size", [0, 1000, 3 << 20, SEGMENT + 1000], ids=str)
 @pytest.mark.parametrize("closed", [True, False], ids=["closed", "open"])
 def test_what_was_synced_is_there_after_a_kill(volume: Driven, size: int, closed: bool) -> None:
-    ino, backing = opened(volume, b"file")
+    ino, program = opened(volume, b"file")
     data = noise(1, min(size, 1 << 20)) + bytes(max(0, size - (1 << 20)))
-    os.pwrite(backing.fd, data, 0)
+    os.pwrite(program.fd, data, 0)
     if closed:
-        released(volume, ino)
+        released(volume, ino, program)
     for fd in volume.workspace.begin_sync():
         os.fdatasync(fd)
     volume.kill()
@@ -298,21 +415,22 @@ def test_what_was_synced_is_there_after_a_kill(volume: Driven, size: int, closed
 
 
 def test_a_sync_names_only_what_was_written_since(volume: Driven) -> None:
-    ino, backing = opened(volume, b"file")
-    os.pwrite(backing.fd, noise(1, 3 << 20), 0)
-    os.utime(backing.fd, ns=(1, 1))  # long ago: a time of just now may not tell of the next write
-    assert backing.fd in volume.workspace.begin_sync()
-    assert backing.fd not in volume.workspace.begin_sync()
-    os.pwrite(backing.fd, b"x", 0)
-    assert backing.fd in volume.workspace.begin_sync()
-    released(volume, ino)
-    synced = {os.readlink(f"/proc/self/fd/{fd}") for fd in volume.workspace.begin_sync()}
-    assert any("+0.log" in path for path in synced), "closed since then, and it is to be synced as others are"
+    ino, program = opened(volume, b"file")
+    os.pwrite(program.fd, noise(1, 3 << 20), 0)
+    os.utime(program.fd, ns=(1, 1))  # long ago: a time of just now may not tell of the next write
+    assert program.backing.fd in volume.workspace.begin_sync()
+    assert program.backing.fd not in volume.workspace.begin_sync()
+    os.pwrite(program.fd, b"x", 0)
+    assert program.backing.fd in volume.workspace.begin_sync()
+    released(volume, ino, program)
+    number = os.stat(program.backing.fd).st_ino
+    synced = [os.stat(fd).st_ino for fd in volume.workspace.begin_sync()]
+    assert number in synced, "closed since then, and it is to be synced as others are"
 
 
 def test_the_end_of_a_mount_keeps_what_is_open(volume: Driven) -> None:
-    _, backing = opened(volume, b"file")
-    os.pwrite(backing.fd, noise(1, 3 << 20), 0)
+    _, program = opened(volume, b"file")
+    os.pwrite(program.fd, noise(1, 3 << 20), 0)
     volume.reopen()
     assert volume.content(b"file") == noise(1, 3 << 20)
 
@@ -320,15 +438,15 @@ def test_the_end_of_a_mount_keeps_what_is_open(volume: Driven) -> None:
 def test_without_room_for_its_name_a_file_stays_open_until_there_is(
     volume: Driven, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ino, backing = opened(volume, b"file")
-    os.pwrite(backing.fd, noise(1, 3 << 20), 0)
+    ino, program = opened(volume, b"file")
+    os.pwrite(program.fd, noise(1, 3 << 20), 0)
 
     def full(*_: object) -> None:
         raise OSError(28, "no space left")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "link", full)
-        volume.workspace.release(ino, os.O_RDWR)
+        closed(volume, ino, program)
         assert ino in volume.workspace.passthrough.live
         with pytest.raises(OSError, match="no space"):
             volume.workspace.begin_sync()
@@ -354,7 +472,7 @@ class Machine(RuleBasedStateMachine):
         directory.mkdir()
         self.volume = Driven.new(directory, MemoryStore(f"memory://{uuid4().hex}"))
         self.model: dict[bytes, bytearray] = {}
-        self.open: dict[bytes, tuple[int, Backing]] = {}
+        self.open: dict[bytes, tuple[int, Program]] = {}
         self.seed = 0
 
     def teardown(self) -> None:
@@ -399,7 +517,7 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     def close_one(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from(sorted(self.open)))
-        released(self.volume, self.open.pop(name)[0])
+        released(self.volume, *self.open.pop(name))
         assert self.volume.content(name) == self.model[name]
 
     @rule()
