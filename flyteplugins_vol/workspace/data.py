@@ -59,6 +59,7 @@ class FileData:
         self._scan_enters = ""  # the pack that a scan over small files comes to next
         self.prefetch: Callable[[Miss], None] | None = None
         self.held: set[int] = set()  # inodes whose staged bytes may still change in place: not to be sealed
+        self._sealing: dict[Window, bool] = {}  # what seal jobs are at work on, and whether it is still to be entered
         if staging is not None:
             for window in index.windows.staged_windows():
                 self._dirty[window] = None
@@ -379,6 +380,16 @@ class FileData:
                 self._staging.free(pos, end - start)
         return freed
 
+    def hold(self, inos: Iterable[int]) -> None:
+        """From now on the staged bytes of these inodes, and of no others, may change in place.
+
+        What a seal has read of them is older than what is there by its end, be that after they are held no more.
+        """
+        self.held = set(inos)
+        for window in self._sealing:
+            if window.ino in self.held:
+                self._sealing[window] = False
+
     # -- sealing: the owner's side ---------------------------------------------------------------------------------
 
     @property
@@ -424,6 +435,7 @@ class FileData:
         )  # may fail: nothing is begun yet
         for window in picked:
             window.sealing = True
+            self._sealing[window] = True
             del self._dirty[window]
         self._in_jobs += size
         return SealJob(pieces, reader, size, picked)
@@ -461,13 +473,14 @@ class FileData:
         self._in_jobs -= job.size
         for window in job.windows:
             window.sealing = False
+            del self._sealing[window]
             if window.staged():
                 self._dirty[window] = None
 
     def _assign(self, placed: Iterable[tuple[Piece, int]]) -> None:
         """Let blocks take the place of pieces; those of one window follow one another."""
         for window, pieces in groupby(placed, key=lambda item: item[0].window):
-            if window.ino in self.held:  # it was read in a commit that gave up, and what is there may be newer
+            if not self._sealing[window]:  # it was read in a commit that gave up, and what is there may be newer
                 continue
             taken = assign(window, list(pieces))
             if taken:  # nothing is left of a window whose file was deleted

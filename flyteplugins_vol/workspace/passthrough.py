@@ -158,10 +158,10 @@ class Passthrough:
     def freeze(self) -> None:
         """A version is to have what is written by now: its bytes may be sealed until `thaw`. Raises OSError."""
         self.catch_up(everything=True)
-        self._data.held = set()
+        self._data.hold(())
 
     def thaw(self) -> None:
-        self._data.held = set(self.live)
+        self._data.hold(self.live)
 
     def unsynced(self) -> list[int]:
         """Descriptors of what was written since the last call: whoever asks must fdatasync them.

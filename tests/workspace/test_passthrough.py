@@ -19,9 +19,11 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.model import BLOCK_SIZE, ROOT_INO, AttrChange
+from flyteplugins_vol.store.container import PACK, block_hash, build, encode, upload
 from flyteplugins_vol.store.memory import MemoryStore
 from flyteplugins_vol.workspace.passthrough import Backing
 from flyteplugins_vol.workspace.ranges import SEEK_DATA
+from flyteplugins_vol.workspace.sealing import SealedPack
 from flyteplugins_vol.workspace.staging import SEGMENT, OpenFile
 from tests.driven import ME, Driven
 
@@ -361,9 +363,10 @@ def test_bytes_that_may_still_change_are_sealed_by_a_commit_only(volume: Driven)
     assert volume.read(ino) == noise(1, 20 << 20)
 
 
-def test_a_seal_that_a_commit_left_behind_takes_nothing_from_a_file_that_is_open(volume: Driven) -> None:
+@pytest.mark.parametrize("closes", [False, True], ids=["open", "closed"])
+def test_a_seal_that_a_commit_left_behind_takes_nothing_from_a_file(volume: Driven, closes: bool) -> None:
     """It has read bytes that were there at that time. They are not what the file has now."""
-    _, program = opened(volume, b"file")
+    ino, program = opened(volume, b"file")
     os.pwrite(program.fd, noise(1, 3 << 20), 0)
     passthrough = volume.workspace.passthrough
     passthrough.freeze()
@@ -371,10 +374,16 @@ def test_a_seal_that_a_commit_left_behind_takes_nothing_from_a_file_that_is_open
     assert job is not None
     passthrough.thaw()  # the commit gave up
     os.pwrite(program.fd, b"newer", 0)
+    if closes:
+        released(volume, ino, program)
     volume.workspace.begin_sync()
-    hashes = [bytes(32)] * len(job.pieces)
-    assert volume.workspace.settle_known(job, hashes) == list(range(len(job.pieces)))
-    volume.workspace.abandon_seal(job)
+    old, digest = noise(1, 3 << 20), block_hash(noise(1, 3 << 20))
+    assert volume.workspace.settle_known(job, [digest]) == [0]
+    pack = build(PACK, [(digest, len(old), *encode(old))])
+    upload(volume.store, PACK, pack)
+    volume.workspace.settle_pack(job, SealedPack(pack.name, len(pack.data), pack.entries, {0: 0}))
+    assert volume.read(ino, 0, 3 << 20) == b"newer" + noise(1, 3 << 20)[5:]
+    volume.check_staging()
     volume.kill()
     assert volume.content(b"file") == b"newer" + noise(1, 3 << 20)[5:]
 
