@@ -150,6 +150,7 @@ class Session:
 
     def close(self, keep: bool) -> None:
         """Let go of everything. ``keep``: leave the workspace on disk for a later process to resume."""
+        self._workspace.passthrough.close()  # first: what it takes over is in no version
         clean = not self._workspace.changed and not self._workspace.publishing
         over = self._committer is None or self._committer.stop(_LAST_MOVE_SECONDS)
         self.fetcher.close()

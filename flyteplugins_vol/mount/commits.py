@@ -66,6 +66,7 @@ class Commits:
         """
         async with self._one_at_a_time:
             self._asked = True
+            await trio.to_thread.run_sync(self._look_last, abandon_on_cancel=True)
             return await trio.to_thread.run_sync(self._commit, None, _unheard, abandon_on_cancel=True)
 
     async def commit_changes(self, message: str, *, is_last: bool = False) -> None:
@@ -80,8 +81,8 @@ class Commits:
             return
         try:
             async with self._one_at_a_time:
-                if not is_last:
-                    await trio.to_thread.run_sync(self._barrier, abandon_on_cancel=True)
+                look = self._look_last if is_last else self._barrier
+                await trio.to_thread.run_sync(look, abandon_on_cancel=True)
                 if self._kernel.operations.changes != self._seen_changes:
                     await self._publish(self._uploader, message, _unheard, asked=False)
         except ConflictError as error:
@@ -129,6 +130,13 @@ class Commits:
     def _barrier(self) -> None:
         try:
             self._kernel.barrier()
+        except SchedulerClosedError as error:
+            raise _ended() from error
+
+    def _look_last(self) -> None:
+        """What the kernel has written by itself, it has not handed over."""
+        try:
+            self._kernel.call(self._kernel.operations.catch_up, True)
         except SchedulerClosedError as error:
             raise _ended() from error
 

@@ -196,10 +196,10 @@ class Operations:
         self.changes += ino in self._passed
         self._workspace.release(ino, flags)
 
-    def catch_up(self) -> None:
-        """Take over what the kernel has written by itself."""
+    def catch_up(self, everything: bool = False) -> None:
+        """Take over what the kernel has written by itself; see `Passthrough.catch_up`."""
         if self._passed and not self.frozen:
-            self.changes += self._workspace.passthrough.catch_up()
+            self.changes += self._workspace.passthrough.catch_up(everything=everything)
 
     @waiting
     async def read(self, ino: int, offset: int, size: int) -> bytes:

@@ -254,21 +254,20 @@ class FileData:
         self._windows.changed(window)
         self._dirty[window] = None
 
-    def lay(self, inode: Inode, number: int, extents: list[Extent]) -> int:
-        """Let a window name these staged bytes and nothing else; returns the bytes that were in blocks before."""
+    def lay(self, inode: Inode, number: int, extents: list[Extent]) -> bool:
+        """Let a window name these staged bytes and nothing else; whether it did not before."""
         assert self._staging is not None
         window = self._windows.get(inode.ino, number)
         if window.extents == extents:
-            return 0
+            return False
         for start, end, _, pos in extents:  # first, lest Staging give up what stays
             self._staging.share(pos, end - start)
-        in_blocks = sum(end - start for start, end, block, _ in window.extents if block != STAGED)
         inode.allocated += covered(extents) - self._release(window.extents)
         window.extents[:] = extents
         window.written = time.monotonic()
         self._windows.changed(window)
         self._dirty[window] = None
-        return in_blocks
+        return True
 
     def resize(self, inode: Inode, size: int) -> None:
         """Set the size; growth is a hole. Names of the file count its bytes."""

@@ -71,17 +71,20 @@ class Backing:
 class Passthrough:
     """The files of one workspace that are open in this way. Owner thread."""
 
-    def __init__(self, index: Index, data: FileData, staging: Staging | None, changing: Callable[[], None]) -> None:
-        """``changing`` is called before anything changes; it raises OSError where nothing may."""
+    def __init__(
+        self, index: Index, data: FileData, staging: Staging | None,
+        check_writable: Callable[[], None], changed: Callable[[], None],
+    ) -> None:  # fmt: skip
+        """``check_writable`` raises OSError where nothing may change; ``changed`` hears that something did."""
         self._inodes = index.inodes
         self._data = data
         self._staging = staging
-        self._changing = changing
+        self._check_writable = check_writable
+        self._changed = changed
         self._spare: list[Backing] = []
         self._made = 0
         self.live: dict[int, Backing] = {}
         self.ended: set[int] = set()  # inodes of which the kernel may have pages from before they were open in this way
-        self.laid_again = 0  # bytes that were in packs and count as staged once more
         self.on_close: Callable[[Backing], None] | None = None
 
     def lacks(self) -> str | None:
@@ -198,7 +201,8 @@ class Passthrough:
 
     def allocate(self, ino: int, offset: int, length: int, mode: int) -> None:
         """As fallocate(2)."""
-        self._changing()
+        self._check_writable()
+        self._changed()
         backing = self.live[ino]
         backing.seen = backing.synced = None
         fd = os.open(backing.path, os.O_RDWR | OPEN_FLAGS)
@@ -216,8 +220,10 @@ class Passthrough:
     def close(self) -> None:
         """Bring everything over and let go; what cannot be is logged, and lost."""
         for ino, backing in list(self.live.items()):
+            told = backing.status()
             try:
-                self._map(self._inode(ino), backing)
+                if backing.writes and (told[0] or told != backing.seen):
+                    self._map(self._inode(ino), backing)
                 self._written(backing)
             except OSError as error:
                 log.error("what was written to inode %d last is lost: %s", ino, error)
@@ -268,36 +274,47 @@ class Passthrough:
         size, mtime = told
         if size == inode.size and mtime == inode.mtime:
             return
-        self._changing()
-        self._data.resize(inode, size)
+        self._changed()
+        if size < inode.size:
+            self._data.truncate(inode, size)
+        else:
+            self._data.resize(inode, size)
         inode.mtime = mtime
         inode.ctime = max(inode.ctime, mtime)
         self._inodes.changed(inode)
 
     def _map(self, inode: Inode, backing: Backing, copied: int = _TINY) -> None:
         """Let the extents name what the backing has now, or, of no more than ``copied`` bytes, a copy of it."""
-        self._changing()
+        self._check_writable()
         size, _ = told = backing.status()
-        if size < inode.size:
-            self._data.truncate(inode, size)
         self._take_attributes(inode, told)
         if size <= copied and not backing.parts and self._copied(inode, pread(backing.fd, size, 0)):
             return
         last = -1
         for number, extents in _windows(backing.fd, size):
             named = [self._named(backing, start, end) for start, end in extents]
-            if number > last + 1:
-                self._data.punch(inode, (last + 1) * BLOCK_SIZE, number * BLOCK_SIZE)
-            self.laid_again += self._data.lay(inode, number, named)
+            self._clear(inode, last + 1, number * BLOCK_SIZE)
+            if self._data.lay(inode, number, named):
+                self._inodes.changed(inode)
+                self._changed()
             last = number
-        if size > (last + 1) * BLOCK_SIZE:
-            self._data.punch(inode, (last + 1) * BLOCK_SIZE, size)
-        self._inodes.changed(inode)
+        self._clear(inode, last + 1, size)
+
+    def _clear(self, inode: Inode, first: int, end: int) -> None:
+        """Where the backing has holes, from window ``first`` on, the inode is to have none but holes as well."""
+        before = inode.allocated
+        if end > first * BLOCK_SIZE:
+            self._data.punch(inode, first * BLOCK_SIZE, end)
+        if inode.allocated != before:
+            self._inodes.changed(inode)
+            self._changed()
 
     def _copied(self, inode: Inode, data: bytes) -> bool:
         try:
             if self._data.read(inode, 0, len(data)) == data:  # mostly nothing has changed since an fsync
                 return True
+            self._inodes.changed(inode)
+            self._changed()
             return self._data.write(inode, 0, data) == len(data)
         except OSError:  # the disk is full, but what the backing has is there
             return False

@@ -55,7 +55,7 @@ class Workspace:
         self._staging = staging
         self._staging_limit = staging_limit or _STAGING_LIMIT
         self._data = FileData(index, staging, cache, ripe=ripe)
-        self.passthrough = Passthrough(index, self._data, staging, self._may_write)
+        self.passthrough = Passthrough(index, self._data, staging, self._check_writable, self._has_changed)
         self._open_files = OpenFiles(
             index, self._data, self.passthrough, self._inode_of, self._check_writable, read_only=self.read_only
         )
@@ -385,6 +385,9 @@ class Workspace:
         if self.index.dirty > _DIRTY_LIMIT:
             self._in_sql(self.index.flush)
             self.index.trim()
+
+    def _has_changed(self) -> None:
+        self.changed = True
 
     def _check_writable(self) -> None:
         if self.read_only:

@@ -17,6 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
+from flyteplugins_vol.history.local import WorkspaceDirectory
 from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.model import BLOCK_SIZE, ROOT_INO, AttrChange
 from flyteplugins_vol.store.container import PACK, block_hash, build, encode, upload
@@ -442,6 +443,21 @@ def test_the_end_of_a_mount_keeps_what_is_open(volume: Driven) -> None:
     os.pwrite(program.fd, noise(1, 3 << 20), 0)
     volume.reopen()
     assert volume.content(b"file") == noise(1, 3 << 20)
+
+
+@pytest.mark.parametrize("more", [True, False], ids=["more", "nothing more"])
+def test_a_workspace_that_ends_with_more_than_its_version_has_says_so(volume: Driven, more: bool) -> None:
+    _, program = opened(volume, b"file")
+    os.pwrite(program.fd, b"one", 0)
+    commit(volume)
+    if more:
+        os.pwrite(program.fd, b"two", 3)
+    else:
+        volume.workspace.passthrough.live[volume.find(b"file").ino].writes = False
+    volume.close(keep=True)
+    state = WorkspaceDirectory(volume.spec.meta_dir).state()
+    assert state is not None
+    assert state.clean is not more
 
 
 def test_without_room_for_its_name_a_file_stays_open_until_there_is(
