@@ -75,6 +75,7 @@ class Operations:
         self._sync = GroupSync(scheduler, self._begin_sync, workspace.sync_failed)
         self._listings = Listings()
         self._passed = workspace.passthrough.live
+        workspace.passthrough.on_change = self._has_changed
         self._thin_syncs = 0  # that left out what a commit has frozen
         scheduler.tend(self._is_dirty, self._tick, self._wake_writers)
 
@@ -193,13 +194,12 @@ class Operations:
     @changing
     def release(self, ino: int, flags: int) -> None:
         """A change, since the last release of an unlinked inode may remove it."""
-        self.changes += ino in self._passed
         self._workspace.release(ino, flags)
 
     def catch_up(self, everything: bool = False) -> None:
         """Take over what the kernel has written by itself; see `Passthrough.catch_up`."""
         if self._passed and not self.frozen:
-            self.changes += self._workspace.passthrough.catch_up(everything=everything)
+            self._workspace.passthrough.catch_up(everything=everything)
 
     @waiting
     async def read(self, ino: int, offset: int, size: int) -> bytes:
@@ -413,6 +413,10 @@ class Operations:
                 words.append(f"({os.fsdecode(path)})" if path else "")
         words += [repr(arg) for arg in args[1:] if isinstance(arg, bytes) and len(arg) < _NAME_MAX]
         return " ".join(filter(None, words))
+
+    def _has_changed(self) -> None:
+        """Whenever what the kernel wrote by itself is taken over, be it for an fsync."""
+        self.changes += 1
 
     def _begin_sync(self) -> list[int]:
         self._thin_syncs += self.frozen

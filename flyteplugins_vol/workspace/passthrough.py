@@ -73,14 +73,15 @@ class Passthrough:
 
     def __init__(
         self, index: Index, data: FileData, staging: Staging | None,
-        check_writable: Callable[[], None], changed: Callable[[], None],
+        check_writable: Callable[[], None], changed: Callable[[], object],
     ) -> None:  # fmt: skip
         """``check_writable`` raises OSError where nothing may change; ``changed`` hears that something did."""
         self._inodes = index.inodes
         self._data = data
         self._staging = staging
         self._check_writable = check_writable
-        self._changed = changed
+        self._workspace_changed = changed
+        self.on_change: Callable[[], object] = bool  # the same for whoever counts changes
         self._spare: list[Backing] = []
         self._made = 0
         self.live: dict[int, Backing] = {}
@@ -144,19 +145,16 @@ class Passthrough:
         shown.ctime = max(inode.ctime, shown.mtime)
         return shown
 
-    def catch_up(self, *, everything: bool = False) -> bool:
-        """Take over what the kernel has written; whether it has. Raises OSError, and the next call tries again.
+    def catch_up(self, *, everything: bool = False) -> None:
+        """Take over what the kernel has written. Raises OSError, and the next call tries again.
 
         ``everything``: also of files whose times do not tell, since a program may store through a mapping.
         """
-        changed = False
         for ino, backing in list(self.live.items()):
             told = backing.status()
             if told != backing.seen or (everything and backing.writes and told[0]):
                 self._map(self._inode(ino), backing)
-                changed = changed or told != backing.seen
                 backing.seen = _telling(told)
-        return changed
 
     def freeze(self) -> None:
         """A version is to have what is written by now: its bytes may be sealed until `thaw`. Raises OSError."""
@@ -234,6 +232,10 @@ class Passthrough:
         self._spare.clear()
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _changed(self) -> None:
+        self._workspace_changed()
+        self.on_change()
 
     def _inode(self, ino: int) -> Inode:
         inode = self._inodes.get(ino)

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,20 @@ def test_autocommit_notices_what_the_kernel_writes(world: World) -> None:
         wait_for(lambda: volume.status()["base"] is not None)
     version = volume.finalize.sync()
     assert version.read_bytes.sync("file") == b"".join(map(noise, range(9)))
+
+
+def test_autocommit_notices_what_an_fsync_has_noticed_before(world: World, no_open_files: None) -> None:
+    volume = world.new("automatic")
+    root = volume.mount.sync(world.path("mnt"), passthrough=True, autocommit=0.2)
+    with (root / "file").open("wb", buffering=0) as file:
+        wait_for(lambda: volume.status()["base"] is not None)
+        first = volume.status()["base"]
+        file.write(b"x")
+        changed = os.fstat(file.fileno()).st_mtime_ns
+        wait_for(lambda: time.time_ns() - changed > 50_000_000)  # so old that the file's times tell all
+        os.fsync(file.fileno())
+        wait_for(lambda: volume.status()["base"] != first)
+    assert world.load(volume.status()["base"]).read_bytes.sync("file") == b"x"
 
 
 def test_workspaces_go_on_with_and_without_it(world: World, volume: RWVolume, root: Path) -> None:
