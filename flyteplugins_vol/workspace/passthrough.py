@@ -55,7 +55,8 @@ class Backing:
     file: OpenFile
     parts: dict[int, int] = field(default_factory=lambda: {})  # part of the file → position of its log in Staging
     seen: Told | None = None  # when it was caught up, if it tells of a later change
-    synced: Told | None = None  # the same when it was to be made durable
+    exact: bool = False  # whether since then not even a store through a mapping can have gone untold
+    synced: Told | None = None  # as `seen`, when it was to be made durable
     writes: bool = False  # somebody has it open who may write
     kernel_id: int = 0  # what the kernel calls it; 0: it was not told yet
 
@@ -84,6 +85,7 @@ class Passthrough:
         self.on_change: Callable[[], object] = bool  # the same for whoever counts changes
         self._spare: list[Backing] = []
         self._made = 0
+        self._counts_dirty_pages: bool | None = None  # whether the local disk does; None: not asked yet
         self.live: dict[int, Backing] = {}
         self.ended: set[int] = set()  # inodes of which the kernel may have pages from before they were open in this way
         self.on_close: Callable[[Backing], None] | None = None
@@ -145,16 +147,20 @@ class Passthrough:
         shown.ctime = max(inode.ctime, shown.mtime)
         return shown
 
-    def catch_up(self, *, everything: bool = False) -> None:
+    def catch_up(self, *, everything: bool = False, syncing: bool = False) -> None:
         """Take over what the kernel has written. Raises OSError, and the next call tries again.
 
-        ``everything``: also of files whose times do not tell, since a program may store through a mapping.
+        Times do not tell of a store through a mapping to a page that was dirty before. ``everything``: so look at all
+        files that are open for writing. ``syncing``: at those that had dirty pages when they were looked at last.
         """
         for ino, backing in list(self.live.items()):
-            told = backing.status()
-            if told != backing.seen or (everything and backing.writes and told[0]):
+            now, told = time.time_ns(), backing.status()  # in this order: the thread may have to wait for its turn
+            untold = everything or (syncing and not backing.exact)
+            if told != backing.seen or (untold and backing.writes and told[0]):
+                seen = _telling(told, now)
+                exact = seen is not None and not self._has_dirty_pages(backing)
                 self._map(self._inode(ino), backing)
-                backing.seen = _telling(told)
+                backing.seen, backing.exact = seen, exact
 
     def freeze(self) -> None:
         """A version is to have what is written by now: its bytes may be sealed until `thaw`. Raises OSError."""
@@ -171,9 +177,9 @@ class Passthrough:
         """
         fds: list[int] = []
         for backing in self.live.values():
-            told = backing.status()
+            now, told = time.time_ns(), backing.status()
             if backing.parts and told != backing.synced:
-                backing.synced = _telling(told)
+                backing.synced = _telling(told, now)
                 fds.append(backing.fd)
         return fds
 
@@ -236,6 +242,15 @@ class Passthrough:
     def _changed(self) -> None:
         self._workspace_changed()
         self.on_change()
+
+    def _has_dirty_pages(self, backing: Backing) -> bool:
+        if self._counts_dirty_pages is None:
+            assert self._staging is not None
+            try:
+                self._counts_dirty_pages = kernel_files.counts_dirty_pages(self._staging.directory)
+            except OSError:
+                return True
+        return not self._counts_dirty_pages or kernel_files.has_dirty_pages(backing.fd)
 
     def _inode(self, ino: int) -> Inode:
         inode = self._inodes.get(ino)
@@ -329,9 +344,9 @@ class Passthrough:
         return start, end, STAGED, backing.parts[part] + at
 
 
-def _telling(told: Told) -> Told | None:
-    """What was told, if the next change will be told apart from it."""
-    return told if time.time_ns() - told[1] > _GRAIN_NS else None
+def _telling(told: Told, now: int) -> Told | None:
+    """What was told after ``now``, if the next change will be told apart from it."""
+    return told if abs(now - told[1]) > _GRAIN_NS else None
 
 
 def _windows(fd: int, size: int) -> Iterator[tuple[int, list[tuple[int, int]]]]:

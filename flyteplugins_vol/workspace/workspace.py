@@ -233,7 +233,7 @@ class Workspace:
         if self._staging is None:
             return []
         if self.passthrough.live and not frozen:
-            self.passthrough.catch_up()
+            self.passthrough.catch_up(syncing=True)
         self._commit_rows()
         self._sync_names()
         rows = self.index.db.sync_fd()  # first: whoever asked Staging must sync what it names
