@@ -38,14 +38,17 @@ class WirePassthrough:
 
     def opened(self, ino: int, flags: int) -> bytes:
         """The answer to an OPEN or CREATE that was carried out."""
-        backing = None if self._refused else self._workspace.pass_through(ino, flags)
+        passthrough = self._workspace.passthrough
+        # one that the kernel has already must go on so: it refuses an inode that is open in both ways
+        may = not self._refused or ino in passthrough.live
+        backing = self._workspace.pass_through(ino, flags) if may else None
         if backing is None:
-            ended = self._workspace.passthrough.ended
+            ended = passthrough.ended
             keep = 0 if ino in ended else Open.KEEP_CACHE  # what was in the cache before is older than the file
             ended.discard(ino)
             return wire.OPEN_OUT.pack(0, Open.NOFLUSH | keep, 0)
         if not backing.kernel_id and not self._register(backing):
-            self._workspace.passthrough.drop(ino)  # nothing is in it yet
+            passthrough.drop(ino)  # nothing is in it yet
             return wire.OPEN_OUT.pack(0, Open.NOFLUSH, 0)
         return wire.OPEN_OUT.pack(0, Open.NOFLUSH | Open.PASSTHROUGH, backing.kernel_id)
 
