@@ -15,6 +15,7 @@ from flyteplugins_vol.workspace.usage import Usage
 log = logging.getLogger(__name__)
 
 _WRITES = os.O_WRONLY | os.O_RDWR
+_SYNCS = getattr(os, "O_SYNC", 0) | getattr(os, "O_DSYNC", 0)
 _ON_THE_WAY = 4  # files whose close was told, and is not done yet, as far as one looks at each open and close
 
 
@@ -53,10 +54,11 @@ class OpenFiles:
     def pass_through(self, ino: int, flags: int) -> Backing | None:
         """After `open`: the file that the kernel is to use for the inode from now on; None if that cannot be.
 
-        It can where the file is empty and nobody else has it open, or where it is used already: then it must be.
+        It can where the file is empty and nobody else has it open, or where it is used already: then it must be. Not
+        for who wants each write durable, since nobody would make the rows so.
         """
         backing = self._passthrough.live.get(ino)
-        if backing is None and flags & _WRITES and self.usage.opens(ino) == 1:
+        if backing is None and flags & _WRITES and not flags & _SYNCS and self.usage.opens(ino) == 1:
             self._end_unused(_ON_THE_WAY)
             backing = self._passthrough.open(self._inode(ino))
         if backing is not None and flags & _WRITES:

@@ -129,6 +129,19 @@ def test_what_fsync_answered_is_there_after_a_kill(world: World, volume: RWVolum
     assert version.verify.sync(deep=True).ok
 
 
+@pytest.mark.parametrize("flag", [os.O_SYNC, os.O_DSYNC], ids=["O_SYNC", "O_DSYNC"])
+def test_a_write_that_is_to_be_durable_is_there_after_a_kill(
+    world: World, volume: RWVolume, root: Path, flag: int
+) -> None:
+    fd = os.open(root / "file", os.O_WRONLY | os.O_CREAT | flag)
+    os.write(fd, b"durable")
+    kill(volume)
+    os.close(fd)
+    volume = world.keep(Volume.from_name.sync("large", world.store))
+    root = volume.mount.sync(world.path("mnt"))
+    assert (root / "file").read_bytes() == b"durable"
+
+
 def test_unmounting_keeps_what_a_program_still_has_open(world: World, volume: RWVolume, root: Path) -> None:
     file = (root / "file").open("wb", buffering=0)
     file.write(noise(1))

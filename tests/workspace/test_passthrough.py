@@ -204,14 +204,14 @@ def test_who_comes_later_reads_and_writes_the_same_file(volume: Driven) -> None:
     assert volume.content(b"file") == b"more"
 
 
-@pytest.mark.parametrize("why", ["has bytes", "is open", "only read", "is a fifo"])
+@pytest.mark.parametrize("why", ["has bytes", "is open", "only read", "is a fifo", "syncs"])
 def test_other_files_come_here(volume: Driven, why: str) -> None:
     ino = volume.create(b"file", b"bytes" if why == "has bytes" else b"")
     if why == "is a fifo":
         ino = volume.workspace.mknod(ROOT_INO, b"fifo", stat.S_IFIFO | 0o644, 0, ME).ino
     if why == "is open":
         volume.workspace.open(ino, os.O_RDONLY)
-    flags = os.O_RDONLY if why == "only read" else os.O_RDWR
+    flags = {"only read": os.O_RDONLY, "syncs": os.O_RDWR | os.O_DSYNC}.get(why, os.O_RDWR)
     volume.workspace.open(ino, flags)
     assert volume.workspace.pass_through(ino, flags) is None
 
