@@ -91,6 +91,8 @@ class OpenFiles:
         """The kernel dropped ``n`` of them."""
         if not self._read_only:
             self.usage.forget(ino, n)
+            if ino not in self.usage:
+                self._passthrough.ended.discard(ino)  # nor has it pages of it
             self._purge_if_unused(ino)
 
     def discard(self, inode: Inode) -> None:
@@ -125,6 +127,7 @@ class OpenFiles:
     def _purge(self, inode: Inode) -> None:
         if inode.ino in self._passthrough.live:
             self._passthrough.drop(inode.ino)
+        self._passthrough.ended.discard(inode.ino)
         if inode.is_file:
             self._data.purge(inode)
         self._index.xattrs.remove_all(inode.ino)

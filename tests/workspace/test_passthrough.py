@@ -227,6 +227,16 @@ def test_only_so_many_at_once_and_then_they_come_here(volume: Driven, monkeypatc
     opened(volume, b"4")
 
 
+def test_what_the_kernel_has_forgotten_is_not_remembered_for_it(volume: Driven) -> None:
+    for number in range(10):
+        ino, program = opened(volume, b"%d" % number)
+        os.pwrite(program.fd, b"x", 0)
+        released(volume, ino, program)
+        assert volume.workspace.passthrough.ended == {ino}
+        volume.workspace.forget(ino, 1)
+        assert not volume.workspace.passthrough.ended
+
+
 # --- mappings ------------------------------------------------------------------------------------------------------
 
 
