@@ -64,6 +64,9 @@ def mount_options(command: F) -> F:
     return command
 
 
+IN_USE = "it was in use: what programs still write to its files is lost"
+
+
 @dataclass
 class Mounted:
     """A mount that this process holds, and what is to become of it."""
@@ -92,7 +95,10 @@ class Mounted:
                 self.volume.abandon.sync()
             return None
         with self.options.output.progress("publishing") as bar:
-            return self.volume.finalize.sync(self.message, progress=bar)
+            version = self.volume.finalize.sync(self.message, progress=bar)
+        if bar.in_use:
+            self.options.output.note(IN_USE)
+        return version
 
 
 def begin(options: Options, address: str, path: str | None, given: dict[str, Any]) -> Mounted:

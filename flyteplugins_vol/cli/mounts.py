@@ -20,7 +20,7 @@ from flyteplugins_vol.cli.addresses import version_at
 from flyteplugins_vol.cli.completing import volume_names
 from flyteplugins_vol.cli.errors import BROKEN_PIPE, ExistsError, NotFoundError, failure_of
 from flyteplugins_vol.cli.interrupt import handled
-from flyteplugins_vol.cli.mounting import Mounted, begin, mount_options, published_wire
+from flyteplugins_vol.cli.mounting import IN_USE, Mounted, begin, mount_options, published_wire
 from flyteplugins_vol.cli.options import DIRECTORY, LIVE_MOUNT, MOUNT_PATH, Options, common
 from flyteplugins_vol.cli.output import version_wire
 from flyteplugins_vol.config import cache_root
@@ -131,7 +131,7 @@ def _unmounted(options: Options, found: LiveMount, *, keep: bool) -> ROVolume | 
     """End a mount; the last version of one that published."""
     answer = found.unmount(keep=keep)
     if answer.get("busy"):
-        options.output.note("it was in use: what programs still write to its files is lost")
+        options.output.note(IN_USE)
     record = answer.get("record")
     return None if record is None else ROVolume.of(VersionRecord.from_wire(record), None)
 

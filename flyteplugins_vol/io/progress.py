@@ -20,6 +20,7 @@ class ProgressBar:
     while that is a terminal, or in a notebook, and taken away at the end; else nothing is. Any thread may move it.
     ``total``: how much is to come, if it is known; ``of``: what that is: bytes, objects, or nothing. ``bytes``: how
     many were told of. ``skipped``: files that were left out since they have no content, ``first_skipped`` one's path.
+    ``in_use``: programs had something open when the mount was ended.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class ProgressBar:
         self.bytes = 0
         self.skipped = 0
         self.first_skipped = ""
+        self.in_use = False
 
     def __enter__(self) -> ProgressBar:
         if self._quiet:
@@ -69,6 +71,7 @@ class ProgressBar:
             if phase == "skipped":
                 self.skipped += 1
                 self.first_skipped = self.first_skipped or event["path"]
+            self.in_use = self.in_use or phase == "in use"
         if self._drawn is None:
             return
         if "bytes" in event:

@@ -80,7 +80,9 @@ class Publishing(WriteFiles, Mountable):
     def _do_finalize(self, message: str | None = None, *, progress: Any = None) -> ROVolume:
         """Publish the last version, unmount, and close this handle. A second call returns the same version.
 
-        Never mounted: publishes what the volume begins with. Raises as `commit`; the mount lives on then.
+        ``progress``: as of `commit`, and the phase ``in use`` if programs had something open: what they write from then
+        on is in no version. Never mounted: publishes what the volume begins with. Raises as `commit`; the mount lives
+        on then.
         """
         with self._publishing:
             if self._final is not None:
@@ -94,6 +96,8 @@ class Publishing(WriteFiles, Mountable):
             with self._ended_here():
                 if self._mounting is not None:
                     told = self._mounting.end(keep=False)
+                    if told.get("busy") and progress is not None:
+                        progress({"phase": "in use"})
                     if "kept" not in told and not self._mounting.read_only:
                         raise CommitError(
                             "the mount's daemon ended before it said that all is published",

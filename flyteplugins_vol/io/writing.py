@@ -60,6 +60,11 @@ class WriteFiles:
         write_file(tree, find(tree, path), io.BytesIO(data), mode=None, mtime=None, force=force)
 
     @dual
+    def write_text(self: Any, path: PathLike, text: str, *, encoding: str = "utf-8", force: bool = True) -> None:
+        """`write_bytes` of a text."""
+        self.write_bytes.sync(path, text.encode(encoding), force=force)
+
+    @dual
     def mkdir(self: Any, path: PathLike, *, parents: bool = False, exist_ok: bool = False) -> None:
         """Make a directory. ``parents``: also those above it that are missing."""
         tree = self._writing()

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -58,6 +59,16 @@ def test_passthrough_where_it_cannot_be(cli: Cli, monkeypatch: pytest.MonkeyPatc
     assert not live["passthrough"]
     assert "the driver pyfuse3 has none" in Path(live["log_path"]).read_text()
     stop(process)
+
+
+def test_a_mount_that_is_in_use_at_its_end_is_told(cli: Cli) -> None:
+    cli.volume("data", {"a": b"a"})
+    process, path = mounted(cli, "data")
+    with (path / "b").open("w") as file, suppress(OSError):
+        file.write("b")
+        file.flush()
+        assert "it was in use: what programs still write to its files is lost" in stop(process)[1]
+    assert cli("cat", "data", "b").out == "b"
 
 
 def test_a_signal_that_is_ignored_does_not_end_it(cli: Cli) -> None:

@@ -18,7 +18,7 @@ def test_write_and_read(volume: RWVolume) -> None:
     assert volume.read_bytes.sync("/greeting") == b"hello"
     assert volume.read_bytes.sync("greeting", offset=1, size=3) == b"ell"
     assert volume.read_bytes.sync("greeting", offset=9) == b""
-    volume.write_bytes.sync("greeting", "grüß".encode())
+    volume.write_text.sync("greeting", "grüß")
     assert volume.read_text.sync("greeting") == "grüß"
     with pytest.raises(FileExistsError):
         volume.write_bytes.sync("greeting", b"", force=False)
