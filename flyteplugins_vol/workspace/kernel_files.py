@@ -11,6 +11,7 @@ import ctypes
 import mmap
 import os
 import signal
+import sys
 from contextlib import suppress
 
 from flyteplugins_vol.portable import OPEN_FLAGS, fcntl
@@ -20,6 +21,14 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _CACHESTAT = 451  # the number of the system call, which the C library does not name; the same on all architectures
 _DIRTY, _WRITEBACK = 1, 2  # of the five numbers that it returns
 _FINE_NS = 1_234_567_891_234_567  # a time with all digits of a nanosecond
+
+
+def descriptors() -> int:
+    """How many files this process may have open."""
+    import resource  # not on Windows
+
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if most == resource.RLIM_INFINITY else most
 
 
 def prepare(fd: int) -> None:

@@ -39,6 +39,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _MOST = 256  # files at once: each is a descriptor, and is looked at every second
 _SMALL = 1 << 20  # bytes of a file that is copied at its end
 _TINY = 128 << 10  # and before: a part wants a name in the directory, which the next fsync has to sync
+_SHARE = 2  # of the descriptors that there may be, so much is for these files, until they are sealed
 _SPARE = 32  # backings that wait for the next file
 _GRAIN_NS = 20_000_000  # within which a file system may give two writes the same time
 
@@ -100,10 +101,13 @@ class Passthrough:
 
     def open(self, inode: Inode) -> Backing | None:
         """A backing for an empty file that nobody has open; None if there can be none."""
-        if not inode.is_file or inode.size or len(self.live) >= _MOST or self._staging is None:
+        staging = self._staging
+        if not inode.is_file or inode.size or staging is None or len(self.live) >= _MOST:
             return None
+        if len(self.live) + staging.attached >= kernel_files.descriptors() // _SHARE:
+            return None  # the store, and all else that is read, needs some as well
         try:
-            backing = self._spare.pop() if self._spare else self._new(self._staging)
+            backing = self._spare.pop() if self._spare else self._new(staging)
             os.utime(backing.fd, ns=(inode.atime, inode.mtime))
             backing.seen = backing.status()  # whoever writes to it makes it longer, so this tells
         except OSError as error:  # the disk is full, or there are no more descriptors: it goes the other way

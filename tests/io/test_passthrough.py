@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -148,6 +149,27 @@ def test_unmounting_keeps_what_a_program_still_has_open(world: World, volume: RW
     version = volume.finalize.sync()
     file.close()
     assert version.read_bytes.sync("file") == noise(1)
+
+
+def test_files_that_wait_for_their_upload_leave_descriptors_for_all_else(world: World) -> None:
+    """The soft limit is 1,024 on many a machine, and the hard one on some. Here it is 200."""
+    code = """
+import resource, sys
+from flyteplugins_vol.io import Volume
+resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
+volume = Volume.new("many", sys.argv[2])
+root = volume.mount.sync(sys.argv[1], passthrough=True, upload_delay=3600)
+for number in range(300):
+    (root / str(number)).write_bytes(b"%d," % number + bytes(1_100_000))
+assert volume.status()["passthrough"]
+print(volume.finalize.sync().locator)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, world.path("mnt"), world.store], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    version = world.load(done.stdout.strip())
+    assert [version.read_bytes.sync(f"{number}")[:5] for number in (0, 299)] == [b"0,\0\0\0", b"299,\0"]
 
 
 def test_a_program_that_is_stopped_in_the_middle_loses_nothing(world: World, volume: RWVolume, root: Path) -> None:

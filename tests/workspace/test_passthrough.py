@@ -23,6 +23,7 @@ from flyteplugins_vol.history.record import VersionRecord
 from flyteplugins_vol.model import BLOCK_SIZE, ROOT_INO, AttrChange
 from flyteplugins_vol.store.container import PACK, block_hash, build, encode, upload
 from flyteplugins_vol.store.memory import MemoryStore
+from flyteplugins_vol.workspace import kernel_files
 from flyteplugins_vol.workspace import passthrough as passthrough_module
 from flyteplugins_vol.workspace.passthrough import Backing
 from flyteplugins_vol.workspace.ranges import SEEK_DATA
@@ -235,6 +236,36 @@ def test_what_the_kernel_has_forgotten_is_not_remembered_for_it(volume: Driven) 
         assert volume.workspace.passthrough.ended == {ino}
         volume.workspace.forget(ino, 1)
         assert not volume.workspace.passthrough.ended
+
+
+def test_half_of_the_descriptors_are_for_others(volume: Driven, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large file needs one until it is sealed, and programs write faster than a store takes it."""
+    monkeypatch.setattr(kernel_files, "descriptors", lambda: 4)
+    for name in (b"1", b"2"):
+        ino, program = opened(volume, name)
+        os.pwrite(program.fd, noise(1, 2 << 20), 0)
+        released(volume, ino, program)
+    third = volume.create(b"3")
+    volume.workspace.open(third, os.O_WRONLY)
+    assert volume.workspace.pass_through(third, os.O_WRONLY) is None
+    commit(volume)
+    opened(volume, b"4")
+
+
+def test_parts_of_a_file_share_its_descriptor_also_when_it_is_resumed(volume: Driven) -> None:
+    ino, program = opened(volume, b"file")
+    for part in range(20):
+        os.pwrite(program.fd, b"x", part * SEGMENT)
+    before = len(os.listdir("/proc/self/fd"))
+    volume.workspace.passthrough.catch_up()
+    assert len(os.listdir("/proc/self/fd")) == before
+    released(volume, ino, program)
+    del program
+    volume.reopen()
+    staging = os.path.join(volume.spec.meta_dir, "staging")
+    files = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    assert len([path for path in files if path.startswith(staging)]) == 1
+    assert volume.read(ino, 19 * SEGMENT, 1) == b"x"
 
 
 # --- mappings ------------------------------------------------------------------------------------------------------
