@@ -11,6 +11,7 @@ import os
 import pickle
 import stat
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,6 +98,7 @@ class Recorder(pyfuse3.Operations):
         node = self._nodes[inode]
         if fields.update_size:
             size = attr.st_size
+            node.mtime = time.time_ns()
             node.data = node.data[:size] + bytes(max(0, size - len(node.data)))
             self._note("truncate", inode, size)
         if fields.update_mode:
@@ -129,6 +131,7 @@ class Recorder(pyfuse3.Operations):
         if off > len(data):
             data.extend(bytes(off - len(data)))
         data[off : off + len(buf)] = buf
+        self._nodes[fh].mtime = time.time_ns()
         self._note("write", fh, off, bytes(buf))
         return len(buf)
 
@@ -138,6 +141,16 @@ class Recorder(pyfuse3.Operations):
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         if not datasync:  # ext4's fdatasync of a directory leaves names out
             self._note("fsync", fh)
+
+    async def link(self, inode: int, new_parent: int, new_name: bytes, ctx: Any) -> pyfuse3.EntryAttributes:
+        if new_name in self._nodes[new_parent].names:
+            raise pyfuse3.FUSEError(errno.EEXIST)
+        node = self._nodes[inode]
+        self._nodes[new_parent].names[new_name] = inode
+        node.links += 1
+        node.known += 1
+        self._note("name", new_parent, new_name, inode)
+        return self._attributes(node)
 
     async def unlink(self, parent_inode: int, name: bytes, ctx: Any) -> None:
         self._drop(parent_inode, name)

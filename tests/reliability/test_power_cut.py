@@ -25,6 +25,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -105,11 +106,12 @@ def disk(tmp_path: Path, kind: str) -> Iterator[Disk]:
 
 
 def content(number: int) -> bytes:
-    return b"%d " % number * (1 + number * 37 % 700)
+    """Mostly some KB; each twentieth is a few hundred, and may be as it lies on the local disk (passthrough)."""
+    return b"%d " % number * (1 + number * 37 % 700) * (1 if number % 20 else 150)
 
 
 class Writer(threading.Thread):
-    """Writes files one after the other, each made durable and then named.
+    """Writes files one after the other, each made durable and then named. The last few stay open.
 
     ``acknowledged`` has the time of each answer, the file's name, and the number that is its content.
     """
@@ -122,12 +124,15 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         directory = os.open(self.directory, os.O_RDONLY)
+        still_open: list[int] = []
         try:
             for number in range(1_000_000):
-                with open(self.directory / "new", "wb") as file:
-                    file.write(content(number))
-                    file.flush()
-                    os.fsync(file.fileno())
+                fd = os.open(self.directory / "new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                still_open.append(fd)
+                if len(still_open) > 5:
+                    os.close(still_open.pop(0))
+                os.write(fd, content(number))
+                os.fsync(fd)
                 name = f"f{number % 500}"  # names come again: a rename over a file must be the old or the new one
                 os.rename(self.directory / "new", self.directory / name)
                 os.fsync(directory)
@@ -135,7 +140,9 @@ class Writer(threading.Thread):
         except OSError:
             return  # the power is gone
         finally:
-            os.close(directory)
+            for fd in [*still_open, directory]:
+                with suppress(OSError):
+                    os.close(fd)
 
 
 @pytest.mark.timeout(60 + 60 * ROUNDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 import random
@@ -25,11 +24,11 @@ from flyteplugins_vol.store.container import PACK, block_hash, build, encode, up
 from flyteplugins_vol.store.memory import MemoryStore
 from flyteplugins_vol.workspace import kernel_files
 from flyteplugins_vol.workspace import passthrough as passthrough_module
-from flyteplugins_vol.workspace.passthrough import Backing
 from flyteplugins_vol.workspace.ranges import SEEK_DATA
 from flyteplugins_vol.workspace.sealing import SealedPack
-from flyteplugins_vol.workspace.staging import SEGMENT, OpenFile
+from flyteplugins_vol.workspace.staging import SEGMENT
 from tests.driven import ME, Driven
+from tests.programs import Mapping, Program, closed, commit, opened, released
 
 KEEP_SIZE, PUNCH_HOLE = 1, 2
 PAGE = 4096
@@ -44,42 +43,6 @@ def volume(tmp_path: Path) -> Iterator[Driven]:
     volume = Driven.new(tmp_path, MemoryStore(f"memory://{uuid4().hex}"))
     yield volume
     volume.close()
-
-
-class Program(OpenFile):
-    """A descriptor as the kernel has one for a program that has the file open."""
-
-    def __init__(self, backing: Backing, flags: int = os.O_RDWR) -> None:
-        super().__init__(backing.path, flags)
-        self.backing = backing
-
-
-def opened(volume: Driven, name: bytes, flags: int = os.O_RDWR) -> tuple[int, Program]:
-    """A new file, open as by a program."""
-    ino = volume.create(name)
-    volume.workspace.remember(ino)
-    volume.workspace.open(ino, flags)
-    backing = volume.workspace.pass_through(ino, flags)
-    assert backing is not None
-    return ino, Program(backing, os.O_RDWR)
-
-
-def closed(volume: Driven, ino: int, program: Program, flags: int = os.O_RDWR) -> None:
-    """As when that program closes it, or ends."""
-    os.close(program.__dict__.pop("fd"))
-    volume.workspace.release(ino, flags)
-
-
-def released(volume: Driven, ino: int, program: Program, flags: int = os.O_RDWR) -> None:
-    """The same, and nobody has the file any more."""
-    closed(volume, ino, program, flags)
-    assert ino not in volume.workspace.passthrough.live
-
-
-def commit(volume: Driven) -> VersionRecord:
-    passthrough = volume.workspace.passthrough
-    passthrough.catch_up()  # as the barrier does
-    return volume.session.commit(None, volume.call, passthrough.freeze, passthrough.thaw, lambda _: None)
 
 
 def content(volume: Driven, record: VersionRecord, path: bytes) -> bytes:
@@ -269,27 +232,6 @@ def test_parts_of_a_file_share_its_descriptor_also_when_it_is_resumed(volume: Dr
 
 
 # --- mappings ------------------------------------------------------------------------------------------------------
-
-
-class Mapping:
-    """A mapping whose descriptor was closed, as C programs make them; Python's own keep one."""
-
-    def __init__(self, program: Program, size: int, access: int = mmap.PROT_READ | mmap.PROT_WRITE) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._libc.mmap.restype = ctypes.c_void_p
-        self.size = size
-        self._size = ctypes.c_size_t(size)
-        self._at = self._libc.mmap(None, self._size, access, mmap.MAP_SHARED, program.fd, ctypes.c_long(0))
-        assert self._at != ctypes.c_void_p(-1).value
-
-    def read(self, size: int) -> bytes:
-        return ctypes.string_at(self._at, size)
-
-    def write(self, data: bytes, offset: int = 0) -> None:
-        ctypes.memmove(self._at + offset, data, len(data))
-
-    def close(self) -> None:
-        self._libc.munmap(ctypes.c_void_p(self._at), self._size)
 
 
 @pytest.mark.parametrize("size", [PAGE, 3 << 20], ids=str)
