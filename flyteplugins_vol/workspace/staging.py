@@ -304,7 +304,8 @@ class _Log:
     def write(self, data: bytes | bytearray | memoryview, at: int) -> None:
         written = pwrite(self.fd, data, at)
         while written < len(data):  # a signal, or a disk that is nearly full: the next try tells
-            written += pwrite(self.fd, memoryview(data)[written:], at + written)
+            with memoryview(data) as whole, whole[written:] as rest:  # an error that somebody keeps must not keep these
+                written += pwrite(self.fd, rest, at + written)
 
     def fill(self) -> None:
         """Make up for bytes that a power cut took before anyone synced them: they are zeros, as on any file system."""

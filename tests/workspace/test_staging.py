@@ -48,6 +48,27 @@ def test_what_is_appended_can_be_read(tmp_path: Path) -> None:
     assert all(pos // SMALL == (pos + 999) // SMALL for pos in positions), "nothing crosses a log file"
 
 
+def test_what_is_gathered_is_written_once_there_is_room_though_somebody_keeps_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staging = Staging(str(tmp_path))
+    pos = staging.append(noise(1))
+
+    def nearly_full(fd: int, data: bytes | bytearray | memoryview, at: int) -> int:
+        if at % SMALL:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return os.pwrite(fd, memoryview(data)[:300], at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging_module, "pwrite", nearly_full)
+        with pytest.raises(OSError, match="no space") as kept:
+            staging.write_out()
+    staging.append(noise(2))
+    staging.write_out()
+    assert staging.read(pos, 2000) == noise(1) + noise(2)
+    assert kept.value.errno == errno.ENOSPC
+
+
 def test_positions_are_never_used_twice(tmp_path: Path) -> None:
     staging = Staging(str(tmp_path))
     used: set[int] = set()
