@@ -5,6 +5,7 @@ On Linux and macOS each is the system call itself; where Windows lacks it, a sta
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import threading
@@ -36,6 +37,7 @@ fcntl: Any = _fcntl or _NO_LOCKS
 """The module; where there is none, locks that keep nobody out: only mounts would need them."""
 
 _WORKSPACES = ("workspaces", "unmounted", "mounts")  # what a cache directory has directories of
+_KEEP_SIZE = 1  # of fallocate(2), which Python does not have
 _DIRECTORY: int = getattr(os, "O_DIRECTORY", 0)
 _POSITIONED = hasattr(os, "pread")
 _moving = threading.Lock()
@@ -190,6 +192,18 @@ def allocated(status: os.stat_result) -> int:
     """Bytes that a file takes on disk; its size where that is not told."""
     blocks: int | None = getattr(status, "st_blocks", None)
     return status.st_size if blocks is None else blocks * 512
+
+
+def keep_room(fd: int, size: int) -> bool:
+    """Have the disk keep room for the next ``size`` bytes that are appended to an open file; whether it does."""
+    status = os.fstat(fd)
+    if allocated(status) - status.st_size >= size:
+        return True
+    fallocate = getattr(ctypes.CDLL(None), "fallocate", None) if hasattr(os, "posix_fallocate") else None
+    if fallocate is None:
+        return False
+    more = size + size // 4  # so that not each commit asks for some
+    return fallocate(fd, _KEEP_SIZE, ctypes.c_int64(status.st_size), ctypes.c_int64(more)) == 0
 
 
 def user_and_group() -> tuple[int, int]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from flyteplugins_vol.errors import IndexDamagedError, NewerFormatError, SetupError
 from flyteplugins_vol.index import schema
-from flyteplugins_vol.portable import OPEN_FLAGS, free_bytes
+from flyteplugins_vol.portable import OPEN_FLAGS, free_bytes, keep_room
 
 _CACHE_KIB = 32 << 10
 _LEAST_SQLITE = (3, 37)
@@ -32,6 +32,7 @@ class IndexDatabase:
         self.read_only = read_only
         self.sql = connection
         self._wal: int | None = None
+        self._main: int | None = None
 
     @classmethod
     def create(cls, path: str) -> IndexDatabase:
@@ -87,8 +88,14 @@ class IndexDatabase:
     def sync_fd(self) -> int:
         """The descriptor whose fdatasync makes committed rows survive a power cut (the WAL's)."""
         if self._wal is None:
-            self._wal = os.open(self.path + "-wal", os.O_RDONLY | OPEN_FLAGS)
+            self._wal = os.open(self.path + "-wal", os.O_RDWR | OPEN_FLAGS)
         return self._wal
+
+    def keep_room(self, size: int) -> bool:
+        """Have the disk keep room for so many bytes more in the WAL, and in the main file; whether it does."""
+        if self._main is None:
+            self._main = os.open(self.path, os.O_RDWR | OPEN_FLAGS)
+        return keep_room(self.sync_fd(), size) and keep_room(self._main, size)
 
     def checkpoint(self) -> None:
         """Move all committed rows to the main file and make it durable."""
@@ -122,6 +129,9 @@ class IndexDatabase:
             os.close(self._wal)
             self._wal = None
         self.sql.close()
+        if self._main is not None:  # not before: that would end SQLite's locks, since they are the process's
+            os.close(self._main)
+            self._main = None
 
 
 def check_sqlite(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> None:

@@ -132,6 +132,8 @@ class Commits:
             self._kernel.barrier()
         except SchedulerClosedError as error:
             raise _ended() from error
+        except OSError as error:
+            raise _no_disk(error) from error
 
     def _look_last(self) -> None:
         """What the kernel has written by itself, it has not handed over."""
@@ -139,6 +141,8 @@ class Commits:
             self._kernel.call(self._kernel.operations.catch_up, True)
         except SchedulerClosedError as error:
             raise _ended() from error
+        except OSError as error:
+            raise _no_disk(error) from error
 
     def _commit(self, message: str | None, progress: Progress) -> dict[str, Any]:
         kernel = self._kernel
@@ -147,6 +151,8 @@ class Commits:
             record = self._session.commit(message, kernel.call, self._freeze, kernel.thaw, progress)
         except SchedulerClosedError as error:
             raise _ended() from error
+        except OSError as error:
+            raise _no_disk(error) from error
         else:
             self._passed, self._told = {}, frozenset()
         finally:
@@ -181,6 +187,13 @@ def _ended() -> CommitError:
     return CommitError(
         "the mount ended while it committed",
         hint="look at the volume's versions: the commit is there, or nothing of it",
+    )
+
+
+def _no_disk(error: OSError) -> CommitError:
+    return CommitError(
+        f"the local disk did not take what a commit needs: {error.strerror or error}",
+        hint="the mount lives on, so make room on the local disk and commit again; the daemon's log has more",
     )
 
 

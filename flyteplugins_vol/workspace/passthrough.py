@@ -75,14 +75,18 @@ class Passthrough:
 
     def __init__(
         self, index: Index, data: FileData, staging: Staging | None,
-        check_writable: Callable[[], None], changed: Callable[[], object],
+        check_writable: Callable[[], None], changed: Callable[[], object], keep_room: Callable[[], bool],
     ) -> None:  # fmt: skip
-        """``check_writable`` raises OSError where nothing may change; ``changed`` hears that something did."""
+        """``check_writable`` raises OSError where nothing may change; ``changed`` hears that something did.
+
+        ``keep_room`` sees to it that a full disk has room for the index, and says whether it has.
+        """
         self._inodes = index.inodes
         self._data = data
         self._staging = staging
         self._check_writable = check_writable
         self._workspace_changed = changed
+        self._keep_room = keep_room
         self.on_change: Callable[[], object] = bool  # the same for whoever counts changes
         self._spare: list[Backing] = []
         self._made = 0
@@ -106,6 +110,8 @@ class Passthrough:
             return None
         if len(self.live) + staging.attached >= kernel_files.descriptors() // _SHARE:
             return None  # the store, and all else that is read, needs some as well
+        if not self._keep_room():
+            return None
         try:
             backing = self._spare.pop() if self._spare else self._new(staging)
             os.utime(backing.fd, ns=(inode.atime, inode.mtime))

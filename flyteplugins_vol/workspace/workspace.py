@@ -55,7 +55,9 @@ class Workspace:
         self._staging = staging
         self._staging_limit = staging_limit or _STAGING_LIMIT
         self._data = FileData(index, staging, cache, ripe=ripe)
-        self.passthrough = Passthrough(index, self._data, staging, self._check_writable, self._has_changed)
+        self.passthrough = Passthrough(
+            index, self._data, staging, self._check_writable, self._has_changed, self._keep_room
+        )
         self._open_files = OpenFiles(
             index, self._data, self.passthrough, self._inode_of, self._check_writable, read_only=self.read_only
         )
@@ -63,6 +65,7 @@ class Workspace:
         self._seen_changes = index.db.sql.total_changes
         self._disk = LocalDisk(os.path.dirname(index.db.path)) if staging is not None else None
         self._broken: str | None = None
+        self._keeps_room = False  # where others than `_may_grow` can fill the disk
         self._ticks_with_dead = 0
         self.publishing = False  # the main index file is being read: no checkpoint
         self.changed = False  # since it was checked out or last snapshot
@@ -265,6 +268,8 @@ class Workspace:
         if not self.publishing and self.index.db.wal_bytes() > _WAL_LIMIT:
             self._sync_names()
             self._in_sql(self.index.db.checkpoint)
+        if self._keeps_room:
+            self._keep_room()
 
     def begin_burial(self) -> Burial:
         """Staging's dead log files, and what must be durable before they are deleted. Ends the transaction."""
@@ -299,6 +304,8 @@ class Workspace:
             raise RuntimeError("a snapshot needs everything sealed")
         self._in_sql(self.index.flush)
         self._in_sql(self.index.db.checkpoint)  # with nothing staged there are no names to sync
+        if self._keeps_room:
+            self._keep_room()
         if self._staging is not None:  # the index is durable and needs none of it
             self._staging.retire(_WORTH_DELETING)
             self._staging.bury(self._staging.dead())
@@ -385,6 +392,15 @@ class Workspace:
         if self.index.dirty > _DIRTY_LIMIT:
             self._in_sql(self.index.flush)
             self.index.trim()
+
+    def _keep_room(self) -> bool:
+        """Have the disk keep the reserve for the index, which programs could fill otherwise; whether it does."""
+        assert self._disk is not None
+        self._keeps_room = True
+        try:
+            return self.index.db.keep_room(self._disk.reserve // 2)
+        except OSError:  # of a descriptor
+            return False
 
     def _has_changed(self) -> None:
         self.changed = True

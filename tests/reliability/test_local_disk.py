@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -17,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from flyteplugins_vol.errors import LostWritesError
+from flyteplugins_vol.errors import LostWritesError, VolumeError
 from flyteplugins_vol.io import ROVolume, RWVolume, Volume
 from tests.io.conftest import World
+from tests.posix.conftest import ALL
 
 pytestmark = [pytest.mark.fuse, pytest.mark.slow]
 
@@ -77,6 +79,46 @@ def test_a_full_disk_refuses_that_write_and_takes_the_next_when_there_is_room(sm
     version = volume.finalize.sync()
     with world.load(version.locator).mounted(world.path("ro"), cache_dir=world.path("elsewhere")) as path:
         assert (path / "file").read_bytes() == expected + b"the end"
+
+
+@pytest.mark.skipif("passthrough" not in ALL, reason="needs CAP_SYS_ADMIN, and Linux 6.9")
+@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+def test_a_disk_that_the_kernel_filled_by_itself_has_room_for_the_index(world: World, kind: str) -> None:
+    """Rows that SQLite could not commit would be lost, with all that programs do until the next mount."""
+    image, disk = world.path("image"), world.path("disk")
+    with image.open("wb") as file:
+        file.truncate(400 << 20)
+    if shutil.which(f"mkfs.{kind}") is None:
+        pytest.skip(f"there is no mkfs.{kind}")
+    subprocess.run([f"mkfs.{kind}", "-q", image], check=True)
+    disk.mkdir()
+    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+    try:
+        volume = world.new()
+        path = volume.mount.sync(world.path("mnt"), passthrough=True, meta_dir=disk / "meta", upload_delay=3600.0)
+        for number in range(3_000):  # the index grows by some 100 bytes for each
+            (path / f"{number}").write_bytes(b"%d" % number)
+        with (path / "large").open("wb", buffering=0) as large:
+            for piece in (1 << 20, 4096):
+                with suppress(OSError):
+                    while True:
+                        large.write(noise(1, piece))
+            with suppress(VolumeError):
+                volume.commit.sync()
+            size = large.seek(0, os.SEEK_END)
+            os.fsync(large.fileno())
+            large.truncate(1 << 20)
+            assert size > 100 << 20
+            (path / "more").write_bytes(b"more")
+            os.fsync(large.fileno())
+            volume.commit.sync()
+        version = volume.finalize.sync()
+        assert version.read_bytes.sync("more") == b"more"
+        assert version.read_bytes.sync("large") == noise(1, 1 << 20)
+    finally:
+        if volume.mount_path is not None:
+            volume.abandon.sync()
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_what_a_full_disk_cut_off_is_not_published_unsaid(small_disk: Path, world: World) -> None:
