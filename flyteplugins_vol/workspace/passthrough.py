@@ -21,6 +21,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from flyteplugins_vol.index.extents import STAGED, Extent
@@ -41,6 +42,7 @@ _SMALL = 1 << 20  # bytes of a file that is copied at its end
 _TINY = 128 << 10  # and before: a part wants a name in the directory, which the next fsync has to sync
 _SHARE = 2  # of the descriptors that there may be, so much is for these files, until they are sealed
 _SPARE = 32  # backings that wait for the next file
+_LEFT = ".left"  # no log's name: nobody but a person takes it up
 _GRAIN_NS = 20_000_000  # within which a file system may give two writes the same time
 
 
@@ -232,7 +234,7 @@ class Passthrough:
         return sum(min(backing.status()[0], len(backing.parts) * SEGMENT) for backing in self.live.values())
 
     def close(self) -> None:
-        """Bring everything over and let go; what cannot be is logged, and lost."""
+        """Bring everything over and let go. What cannot be taken over is left as a file that the log names."""
         for ino, backing in list(self.live.items()):
             told = backing.status()
             try:
@@ -240,7 +242,7 @@ class Passthrough:
                     self._map(self._inode(ino), backing)
                 self._written(backing)
             except OSError as error:
-                log.error("what was written to inode %d last is lost: %s", ino, error)
+                self._leave(ino, backing, error)
             self._close(backing)
         self.live.clear()
         for backing in self._spare:
@@ -295,7 +297,14 @@ class Passthrough:
     def _close(self, backing: Backing) -> None:
         if self.on_close is not None:
             self.on_close(backing)
-        os.unlink(backing.path)
+        with suppress(FileNotFoundError):  # it was left
+            os.unlink(backing.path)
+
+    def _leave(self, ino: int, backing: Backing, error: OSError) -> None:
+        left = os.path.join(os.path.dirname(backing.path), f"inode-{ino}{_LEFT}")
+        log.error("what was written to inode %d last could not be taken over (%s): it is in %s", ino, error, left)
+        with suppress(OSError):
+            os.replace(backing.path, left)
 
     def _take_attributes(self, inode: Inode, told: Told) -> None:
         size, mtime = told

@@ -481,6 +481,26 @@ def test_the_end_of_a_mount_keeps_what_is_open(volume: Driven) -> None:
     assert volume.content(b"file") == noise(1, 3 << 20)
 
 
+def test_what_cannot_be_taken_over_in_the_end_is_left_as_a_file(
+    volume: Driven, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ino, program = opened(volume, b"file")
+    os.pwrite(program.fd, noise(1, 3 << 20), 0)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", full)
+        volume.close(keep=True)
+    assert f"inode-{ino}.left" in caplog.text
+    caplog.clear()
+    volume.open()
+    left = os.path.join(volume.spec.meta_dir, "staging", f"inode-{ino}.left")
+    with open(left, "rb") as file:
+        assert file.read() == noise(1, 3 << 20)
+
+
 @pytest.mark.parametrize("more", [True, False], ids=["more", "nothing more"])
 def test_a_workspace_that_ends_with_more_than_its_version_has_says_so(volume: Driven, more: bool) -> None:
     _, program = opened(volume, b"file")
