@@ -156,7 +156,7 @@ class Passthrough:
         told = os.fstat(self.live[inode.ino].fd)
         shown = copy.copy(inode)
         shown.size, shown.allocated, shown.mtime = told.st_size, told.st_blocks * 512, told.st_mtime_ns
-        shown.ctime = max(inode.ctime, shown.mtime)
+        shown.ctime = _changed_at(inode, shown.mtime)
         return shown
 
     def catch_up(self, *, everything: bool = False, syncing: bool = False) -> None:
@@ -316,7 +316,7 @@ class Passthrough:
         else:
             self._data.resize(inode, size)
         inode.mtime = mtime
-        inode.ctime = max(inode.ctime, mtime)
+        inode.ctime = _changed_at(inode, mtime)
         self._inodes.changed(inode)
 
     def _map(self, inode: Inode, backing: Backing, copied: int = _TINY) -> None:
@@ -361,6 +361,11 @@ class Passthrough:
         if part not in backing.parts or not self._staging.has(backing.parts[part]):  # all of it was sealed meanwhile
             backing.parts[part] = self._staging.attach(backing.path, backing.file, part)
         return start, end, STAGED, backing.parts[part] + at
+
+
+def _changed_at(inode: Inode, mtime: int) -> int:
+    """When its attributes changed last. A program may have set a time to come, which is not when that was done."""
+    return max(inode.ctime, min(mtime, time.time_ns()))
 
 
 def _telling(told: Told, now: int) -> Told | None:

@@ -501,6 +501,19 @@ def test_what_cannot_be_taken_over_in_the_end_is_left_as_a_file(
         assert file.read() == noise(1, 3 << 20)
 
 
+def test_a_time_to_come_is_not_when_it_was_set(volume: Driven) -> None:
+    ino, program = opened(volume, b"file")
+    os.pwrite(program.fd, b"x", 0)
+    to_come = 4_000_000_000 * 10**9
+    volume.workspace.setattr(ino, AttrChange(mtime=to_come), ME)
+    volume.workspace.passthrough.set_times(ino, None, to_come)
+    inode = volume.workspace.getattr(ino)
+    shown = volume.workspace.passthrough.shown(inode)
+    assert shown.mtime == to_come > shown.ctime
+    released(volume, ino, program)
+    assert volume.workspace.getattr(ino).ctime < to_come
+
+
 @pytest.mark.parametrize("more", [True, False], ids=["more", "nothing more"])
 def test_a_workspace_that_ends_with_more_than_its_version_has_says_so(volume: Driven, more: bool) -> None:
     _, program = opened(volume, b"file")
