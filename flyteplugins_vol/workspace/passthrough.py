@@ -3,8 +3,8 @@
 Such a file is, for that long, a file of its own beside Staging's logs, its *backing*: what programs write is there, and
 nobody is told. So it is looked at. `catch_up` takes over its size and its times, and lets the extents of the inode name
 its bytes, as parts of Staging (`Staging.attach`): staged bytes like all others, only that they may still change. When
-nobody has the file open or mapped any more all of it is taken over (`release`). A small file is copied then, and its
-backing serves the next one. Mappings are the reason why the backing is open for reading only here: see `kernel_files`.
+nobody has the file open or mapped any more all of it is taken over (`release`); a small file is copied then. Mappings
+are the reason why the backing is open for reading only here: see `kernel_files`.
 
 While a file is open, nobody may take its staged bytes for what they were a moment ago. So they are sealed by a commit
 only (`FileData.held`): the version has what was written before it began, and after it the file is looked at again.
@@ -20,8 +20,8 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from flyteplugins_vol.index.extents import STAGED, Extent
@@ -41,7 +41,6 @@ _MOST = 256  # files at once: each is a descriptor, and is looked at every secon
 _SMALL = 1 << 20  # bytes of a file that is copied at its end
 _TINY = 128 << 10  # and before: a part wants a name in the directory, which the next fsync has to sync
 _SHARE = 2  # of the descriptors that there may be, so much is for these files, until they are sealed
-_SPARE = 32  # backings that wait for the next file
 _LEFT = ".left"  # no log's name: nobody but a person takes it up
 _GRAIN_NS = 20_000_000  # within which a file system may give two writes the same time
 
@@ -90,7 +89,6 @@ class Passthrough:
         self._workspace_changed = changed
         self._keep_room = keep_room
         self.on_change: Callable[[], object] = bool  # the same for whoever counts changes
-        self._spare: list[Backing] = []
         self._made = 0
         self._counts_dirty_pages: bool | None = None  # whether the local disk does; None: not asked yet
         self.live: dict[int, Backing] = {}
@@ -115,7 +113,7 @@ class Passthrough:
         if not self._keep_room():
             return None
         try:
-            backing = self._spare.pop() if self._spare else self._new(staging)
+            backing = self._new(staging)
             os.utime(backing.fd, ns=(inode.atime, inode.mtime))
             backing.seen = backing.status()  # whoever writes to it makes it longer, so this tells
         except OSError as error:  # the disk is full, or there are no more descriptors: it goes the other way
@@ -146,10 +144,7 @@ class Passthrough:
         """Nobody wants to know any more what is in it."""
         backing = self.live.pop(ino)
         self._data.held.discard(ino)
-        if backing.parts or not kernel_files.is_nobodys(backing.fd):  # who has it mapped is not to see another file
-            self._close(backing)
-        else:
-            self._reuse(backing)
+        self._close(backing)
 
     def shown(self, inode: Inode) -> Inode:
         """The inode with the size and the time of change that programs see. It is not what a version would have."""
@@ -198,7 +193,8 @@ class Passthrough:
     def truncate(self, ino: int, size: int) -> None:
         """To be called before the extents are cut."""
         backing = self.live[ino]
-        os.truncate(backing.path, size)
+        with _as_of_the_file():
+            os.truncate(backing.path, size)
         backing.seen = backing.synced = None
         for part in [part for part in backing.parts if part * SEGMENT >= size]:
             del backing.parts[part]  # its log goes once nothing of it is needed, and what comes then is another's
@@ -221,7 +217,8 @@ class Passthrough:
         self._changed()
         backing = self.live[ino]
         backing.seen = backing.synced = None
-        fd = os.open(backing.path, os.O_RDWR | OPEN_FLAGS)
+        with _as_of_the_file():
+            fd = os.open(backing.path, os.O_RDWR | OPEN_FLAGS)
         try:
             if _libc.fallocate(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)):
                 number = ctypes.get_errno()
@@ -245,9 +242,6 @@ class Passthrough:
                 self._leave(ino, backing, error)
             self._close(backing)
         self.live.clear()
-        for backing in self._spare:
-            self._close(backing)
-        self._spare.clear()
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
@@ -281,18 +275,6 @@ class Passthrough:
         assert self._staging is not None
         for pos in backing.parts.values():
             self._staging.written(pos)
-
-    def _reuse(self, backing: Backing) -> None:
-        backing.seen, backing.synced, backing.writes = None, None, False
-        try:
-            os.truncate(backing.path, 0)
-        except OSError:
-            self._close(backing)
-            return
-        if len(self._spare) < _SPARE:
-            self._spare.append(backing)
-        else:
-            self._close(backing)
 
     def _close(self, backing: Backing) -> None:
         if self.on_close is not None:
@@ -366,6 +348,15 @@ class Passthrough:
 def _changed_at(inode: Inode, mtime: int) -> int:
     """When its attributes changed last. A program may have set a time to come, which is not when that was done."""
     return max(inode.ctime, min(mtime, time.time_ns()))
+
+
+@contextmanager
+def _as_of_the_file() -> Generator[None]:
+    """An error is the answer to the program, as of its own file: without the name of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror) from error
 
 
 def _telling(told: Told, now: int) -> Told | None:

@@ -170,6 +170,8 @@ class Workspace:
         if not inode.is_file or size < 0:
             raise OSError(errno.EINVAL, "cannot be truncated")
         if inode.ino in self.passthrough.live:
+            self._open_files.end_passthrough()  # if it can end, the size is not up to the local disk
+        if inode.ino in self.passthrough.live:
             self.passthrough.truncate(inode.ino, size)
         self._data.truncate(inode, size)
         inode.mtime = inode.ctime = now

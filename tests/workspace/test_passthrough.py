@@ -105,13 +105,25 @@ def test_to_open_an_empty_file_changes_nothing(volume: Driven) -> None:
     assert not volume.workspace.changed
 
 
-def test_small_files_are_copied_and_share_a_backing(volume: Driven) -> None:
+def test_small_files_are_copied(volume: Driven) -> None:
     for number in range(100):
         ino, program = opened(volume, b"%d" % number)
         os.pwrite(program.fd, noise(number), 0)
         released(volume, ino, program)
-    assert staging_names(volume) == ["00000000.log", "1.open"]
+    assert staging_names(volume) == ["00000000.log"]
     assert [volume.content(b"%d" % number) for number in range(100)] == [noise(number) for number in range(100)]
+
+
+def test_the_local_disk_s_limit_is_the_file_s_as_long_as_it_is_open(volume: Driven) -> None:
+    largest = (1 << 63) - 1
+    ino, program = opened(volume, b"file")
+    with pytest.raises(OSError, match="File too large") as refused:
+        volume.workspace.setattr(ino, AttrChange(size=largest), ME)
+    assert refused.value.filename is None, "it is the answer to a program"
+    volume.workspace.release(ino, os.O_RDWR)  # a moment before the kernel lets go
+    assert ino in volume.workspace.passthrough.live
+    os.close(program.__dict__.pop("fd"))
+    assert volume.workspace.setattr(ino, AttrChange(size=largest), ME).size == largest
 
 
 def test_a_large_file_is_not_copied_and_its_space_goes_part_by_part(volume: Driven) -> None:
