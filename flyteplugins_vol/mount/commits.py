@@ -48,12 +48,18 @@ class Commits:
         """Publish a version and return its record; the `VolumeError` of a commit that did not happen."""
         if self._uploader is None:
             raise UsageError("this mount is read-only", hint="fork the version and mount the fork")
-        async with self._one_at_a_time:
-            # While uploads go on: what the kernel hands over may have to wait for room.
-            await trio.to_thread.run_sync(self._barrier, abandon_on_cancel=True)
-            if produced_by is not None:
-                self._session.set_producer(produced_by)
-            return await self._publish(self._uploader, message, progress, asked=True)
+        try:
+            async with self._one_at_a_time:
+                # While uploads go on: what the kernel hands over may have to wait for room.
+                await trio.to_thread.run_sync(self._barrier, abandon_on_cancel=True)
+                if produced_by is not None:
+                    self._session.set_producer(produced_by)
+                return await self._publish(self._uploader, message, progress, asked=True)
+        except OSError as error:
+            raise CommitError(
+                f"the local disk did not take what a commit needs: {error.strerror or error}",
+                hint="the mount lives on, so make room on the local disk and commit again; the daemon's log has more",
+            ) from error
 
     def accept_losses(self) -> None:
         """Whoever asked for a commit was told that files are not whole: the next one publishes them as they are."""
@@ -132,8 +138,6 @@ class Commits:
             self._kernel.barrier()
         except SchedulerClosedError as error:
             raise _ended() from error
-        except OSError as error:
-            raise _no_disk(error) from error
 
     def _look_last(self) -> None:
         """What the kernel has written by itself, it has not handed over."""
@@ -141,8 +145,6 @@ class Commits:
             self._kernel.call(self._kernel.operations.catch_up, True)
         except SchedulerClosedError as error:
             raise _ended() from error
-        except OSError as error:
-            raise _no_disk(error) from error
 
     def _commit(self, message: str | None, progress: Progress) -> dict[str, Any]:
         kernel = self._kernel
@@ -151,8 +153,6 @@ class Commits:
             record = self._session.commit(message, kernel.call, self._freeze, kernel.thaw, progress)
         except SchedulerClosedError as error:
             raise _ended() from error
-        except OSError as error:
-            raise _no_disk(error) from error
         else:
             self._passed, self._told = {}, frozenset()
         finally:
@@ -187,13 +187,6 @@ def _ended() -> CommitError:
     return CommitError(
         "the mount ended while it committed",
         hint="look at the volume's versions: the commit is there, or nothing of it",
-    )
-
-
-def _no_disk(error: OSError) -> CommitError:
-    return CommitError(
-        f"the local disk did not take what a commit needs: {error.strerror or error}",
-        hint="the mount lives on, so make room on the local disk and commit again; the daemon's log has more",
     )
 
 
