@@ -110,6 +110,7 @@ class Operations:
 
     @changing
     def setattr(self, ino: int, changes: AttrChange, caller: Caller) -> Inode:
+        self._settle(ino)
         inode = self._workspace.setattr(ino, changes, caller)
         if changes.size is not None:
             self.losses.written(ino, changes.size, MAX_SIZE)
@@ -281,6 +282,7 @@ class Operations:
 
     @changing
     def fallocate(self, ino: int, offset: int, length: int, mode: int) -> None:
+        self._settle(ino)
         if ino in self._passed:
             self._workspace.passthrough.allocate(ino, offset, length, mode)
             return
@@ -301,6 +303,7 @@ class Operations:
 
     @changing
     def copy_range(self, ino: int, offset: int, target: int, target_offset: int, size: int) -> int:
+        self._settle(ino, target)
         if ino in self._passed or target in self._passed:  # what names its bytes now would name others later
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
         if self.losses.has(ino, offset, offset + size):  # only the kernel has these bytes: let it copy its pages
@@ -413,6 +416,12 @@ class Operations:
                 words.append(f"({os.fsdecode(path)})" if path else "")
         words += [repr(arg) for arg in args[1:] if isinstance(arg, bytes) and len(arg) < _NAME_MAX]
         return " ".join(filter(None, words))
+
+    def _settle(self, *inos: int) -> None:
+        """The word of a last close comes a moment too early: what is done to the file now is not the local disk's."""
+        for ino in inos:
+            if ino in self._passed:
+                self._workspace.settle(ino)
 
     def _has_changed(self) -> None:
         """Whenever what the kernel wrote by itself is taken over, be it for an fsync."""

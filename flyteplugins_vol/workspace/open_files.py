@@ -110,14 +110,20 @@ class OpenFiles:
     def _end_unused(self, most: int) -> None:
         """Of the files that nobody has open, end those that came last."""
         for ino in list(self._unused)[: -most - 1 : -1]:
-            if ino in self._passthrough.live and not self.usage.opens(ino):
-                try:
-                    self._passthrough.release(self._inode(ino))
-                except OSError as error:
-                    log.error("what was written to inode %d is not taken over yet: %s", ino, error)
-                if ino in self._passthrough.live:
-                    continue
-            del self._unused[ino]
+            self.settle(ino)
+
+    def settle(self, ino: int) -> None:
+        """If nobody has it open nor mapped any more the kernel is to have no part in it from now on."""
+        if ino not in self._unused:
+            return
+        if ino in self._passthrough.live and not self.usage.opens(ino):
+            try:
+                self._passthrough.release(self._inode(ino))
+            except OSError as error:
+                log.error("what was written to inode %d is not taken over yet: %s", ino, error)
+            if ino in self._passthrough.live:
+                return
+        del self._unused[ino]
 
     def _purge_if_unused(self, ino: int) -> None:
         # not by its row: a kernel that is short of memory forgets a million inodes at once, and each would be loaded

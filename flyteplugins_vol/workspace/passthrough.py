@@ -193,7 +193,7 @@ class Passthrough:
     def truncate(self, ino: int, size: int) -> None:
         """To be called before the extents are cut."""
         backing = self.live[ino]
-        with _as_of_the_file():
+        with _nameless():
             os.truncate(backing.path, size)
         backing.seen = backing.synced = None
         for part in [part for part in backing.parts if part * SEGMENT >= size]:
@@ -217,7 +217,7 @@ class Passthrough:
         self._changed()
         backing = self.live[ino]
         backing.seen = backing.synced = None
-        with _as_of_the_file():
+        with _nameless():
             fd = os.open(backing.path, os.O_RDWR | OPEN_FLAGS)
         try:
             if _libc.fallocate(fd, mode, ctypes.c_int64(offset), ctypes.c_int64(length)):
@@ -345,18 +345,18 @@ class Passthrough:
         return start, end, STAGED, backing.parts[part] + at
 
 
-def _changed_at(inode: Inode, mtime: int) -> int:
-    """When its attributes changed last. A program may have set a time to come, which is not when that was done."""
-    return max(inode.ctime, min(mtime, time.time_ns()))
-
-
 @contextmanager
-def _as_of_the_file() -> Generator[None]:
-    """An error is the answer to the program, as of its own file: without the name of ours."""
+def _nameless() -> Generator[None]:
+    """An error is the answer to whoever asked, as it is: one with a file's name would be the local disk's failure."""
     try:
         yield
     except OSError as error:
-        raise OSError(error.errno, error.strerror) from error
+        raise OSError(error.errno, error.strerror) from None
+
+
+def _changed_at(inode: Inode, mtime: int) -> int:
+    """When its attributes changed last. A program may have set a time to come, which is not when that was done."""
+    return max(inode.ctime, min(mtime, time.time_ns()))
 
 
 def _telling(told: Told, now: int) -> Told | None:

@@ -74,6 +74,7 @@ class Workspace:
         usage = self._open_files.usage
         self.writers, self.known_inodes = usage.writers, usage.known
         self.pass_through, self.release = self._open_files.pass_through, self._open_files.release
+        self.settle = self._open_files.settle
         self.remember, self.forget = self._open_files.remember, self._open_files.forget
         self.path_of = self._tree.path_of
         ranges = Ranges(self.index, self._data, self.getattr, self._may_write, self._may_grow, self._accessed)
@@ -169,8 +170,6 @@ class Workspace:
             raise OSError(errno.EISDIR, "is a directory")
         if not inode.is_file or size < 0:
             raise OSError(errno.EINVAL, "cannot be truncated")
-        if inode.ino in self.passthrough.live:
-            self._open_files.end_passthrough()  # if it can end, the size is not up to the local disk
         if inode.ino in self.passthrough.live:
             self.passthrough.truncate(inode.ino, size)
         self._data.truncate(inode, size)

@@ -82,6 +82,16 @@ def test_nothing_new_is_no_version(volume: RWVolume, root: Path) -> None:
         assert volume.commit.sync().locator == first.locator
 
 
+def test_a_file_that_was_just_closed_has_no_limits_of_the_local_disk(root: Path) -> None:
+    for number in range(50):
+        path = root / f"{number}"
+        path.write_bytes(b"x")
+        os.truncate(path, 2**63 - 1)
+        assert path.stat().st_size == 2**63 - 1
+    with (root / "open").open("wb") as file, pytest.raises(OSError, match="too large"):
+        file.truncate(2**62)  # of this one they are
+
+
 def test_readers_and_writers_of_one_file_see_each_other(root: Path) -> None:
     path = root / "file"
     with path.open("wb", buffering=0) as writer, path.open("rb", buffering=0) as reader:

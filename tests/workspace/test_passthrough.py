@@ -123,6 +123,7 @@ def test_the_local_disk_s_limit_is_the_file_s_as_long_as_it_is_open(volume: Driv
     volume.workspace.release(ino, os.O_RDWR)  # a moment before the kernel lets go
     assert ino in volume.workspace.passthrough.live
     os.close(program.__dict__.pop("fd"))
+    volume.workspace.settle(ino)
     assert volume.workspace.setattr(ino, AttrChange(size=largest), ME).size == largest
 
 
