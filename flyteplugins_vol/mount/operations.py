@@ -437,6 +437,10 @@ class Operations:
 
     def _shown(self, inode: Inode) -> Inode:
         """As programs are to see it."""
+        if inode.ino not in self._passed:
+            return inode
+        self._workspace.settle(inode.ino)  # the kernel may keep for a minute what it is told
+        inode = self._workspace.getattr(inode.ino)  # which may be another object by now
         return self._workspace.passthrough.shown(inode) if inode.ino in self._passed else inode
 
     def _is_secret(self, parent: int, name: bytes) -> bool:

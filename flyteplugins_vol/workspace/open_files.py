@@ -114,7 +114,7 @@ class OpenFiles:
 
     def settle(self, ino: int) -> None:
         """If nobody has it open nor mapped any more the kernel is to have no part in it from now on."""
-        if ino not in self._unused:
+        if ino not in self._unused or self._passthrough.frozen:
             return
         if ino in self._passthrough.live and not self.usage.opens(ino):
             try:

@@ -92,6 +92,7 @@ class Passthrough:
         self._made = 0
         self._counts_dirty_pages: bool | None = None  # whether the local disk does; None: not asked yet
         self.live: dict[int, Backing] = {}
+        self.frozen = False  # nothing may be taken over
         self.ended: set[int] = set()  # inodes of which the kernel may have pages from before they were open in this way
         self.on_close: Callable[[Backing], None] | None = None
 
@@ -171,10 +172,12 @@ class Passthrough:
 
     def freeze(self) -> None:
         """A version is to have what is written by now: its bytes may be sealed until `thaw`. Raises OSError."""
+        self.frozen = True
         self.catch_up(everything=True)
         self._data.hold(())
 
     def thaw(self) -> None:
+        self.frozen = False
         self._data.hold(self.live)
 
     def unsynced(self) -> list[int]:

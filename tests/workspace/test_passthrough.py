@@ -289,6 +289,31 @@ def test_who_has_a_file_mapped_to_read_it_goes_on_to_read_that_file(volume: Driv
     assert volume.content(b"file") == noise(1, size)
 
 
+def test_nothing_is_taken_over_while_a_version_is_made(volume: Driven) -> None:
+    ino, program = opened(volume, b"file")
+    os.ftruncate(program.fd, 3 << 20)
+    mapping = Mapping(program, 3 << 20)
+    closed(volume, ino, program)
+    passthrough = volume.workspace.passthrough
+    volume.workspace.begin_sync()
+
+    def freeze() -> None:
+        passthrough.freeze()
+        mapping.write(b"later")
+        mapping.close()
+
+    def thaw() -> None:
+        opened(volume, b"other")  # an open looks whether others have ended
+        assert ino in passthrough.live
+        passthrough.thaw()
+
+    volume.session.commit(None, volume.call, freeze, thaw, lambda _: None)
+    volume.workspace.settle(ino)
+    assert ino not in passthrough.live
+    assert volume.read(ino, 0, 5) == b"later"
+    volume.check_staging()
+
+
 def test_one_that_is_mapped_and_has_no_name_any_more_is_no_other_s(volume: Driven) -> None:
     ino, program = opened(volume, b"file")
     os.pwrite(program.fd, noise(1, PAGE), 0)
