@@ -49,6 +49,7 @@ class OpenFiles:
         if flags & _WRITES:
             self._check_writable()
         if not self._read_only:
+            self.settle(ino)
             self.usage.open(ino, flags)
 
     def pass_through(self, ino: int, flags: int) -> Backing | None:

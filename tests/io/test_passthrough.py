@@ -86,6 +86,10 @@ def test_a_file_that_was_just_closed_has_no_limits_of_the_local_disk(root: Path)
     for number in range(50):
         path = root / f"{number}"
         path.write_bytes(b"x")
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECT)
+        assert os.read(fd, 3) == b"x", "of the local disk's that would be a read without alignment"
+        os.close(fd)
+        path.write_bytes(b"x")
         os.truncate(path, 2**63 - 1)
         assert path.stat().st_size == 2**63 - 1
     with (root / "open").open("wb") as file, pytest.raises(OSError, match="too large"):
