@@ -14,7 +14,7 @@ import signal
 import sys
 from contextlib import suppress
 
-from flyteplugins_vol.portable import OPEN_FLAGS, fcntl
+from flyteplugins_vol.portable import OPEN_FLAGS, fcntl, keep_room
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -81,6 +81,8 @@ def lacks(directory: str) -> str | None:
             os.link(path, link)
         except OSError:
             return "has no hard links"
+        if not _keeps_room(path):
+            return "keeps no room for a file"
         os.truncate(path, mmap.PAGESIZE)
         if not is_nobodys(fd) or not is_only_read(fd) or _leased_while_mapped(fd, path):
             return "does not tell whether a file is mapped"
@@ -102,6 +104,14 @@ def counts_dirty_pages(directory: str) -> bool:
     finally:
         os.close(fd)
         os.unlink(path)
+
+
+def _keeps_room(path: str) -> bool:
+    fd = os.open(path, os.O_RDWR | OPEN_FLAGS)
+    try:
+        return keep_room(fd, mmap.PAGESIZE)
+    finally:
+        os.close(fd)
 
 
 def _leased_while_mapped(fd: int, path: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from flyteplugins_vol.index.database import IndexDatabase
 from flyteplugins_vol.model import ROOT_INO, AttrChange
 from flyteplugins_vol.workspace import passthrough, workspace
 from tests.driven import ME, Driven
@@ -34,6 +35,7 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, value in [*LIMITS, *of_workspace, *OF_PASSTHROUGH]:
         assert hasattr(module, name)
         monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(IndexDatabase, "keep_room", lambda *_: True)  # the recorder's disk has no end
 
 
 def committed(run: Run, volume: Driven) -> None:
