@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import random
@@ -52,6 +53,11 @@ def content(volume: Driven, record: VersionRecord, path: bytes) -> bytes:
         return reader.content(path)
     finally:
         reader.close()
+
+
+def full(*_: object) -> None:
+    """In the place of a system call on a full disk."""
+    raise OSError(errno.ENOSPC, "no space left")
 
 
 def staging_names(volume: Driven) -> list[str]:
@@ -525,9 +531,6 @@ def test_what_cannot_be_taken_over_in_the_end_is_left_as_a_file(
     ino, program = opened(volume, b"file")
     os.pwrite(program.fd, noise(1, 3 << 20), 0)
 
-    def full(*_: object) -> None:
-        raise OSError(28, "no space left")
-
     with monkeypatch.context() as patch:
         patch.setattr(os, "link", full)
         volume.close(keep=True)
@@ -572,9 +575,6 @@ def test_without_room_for_its_name_a_file_stays_open_until_there_is(
 ) -> None:
     ino, program = opened(volume, b"file")
     os.pwrite(program.fd, noise(1, 3 << 20), 0)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "no space left")
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "link", full)
